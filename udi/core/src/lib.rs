@@ -1,1 +1,35 @@
-//! Work in progress.
+//! What a UDI (user-defined image) is, as pure data: no I/O, no syscall, no unsafe.
+//!
+//! The stages of a job's request are types, and each is made by one function only:
+//! options → [`Request`] → [`Plan`] (executed by `udi-mount`). Holding one is the proof
+//! that the stage before it was passed.
+#![forbid(unsafe_code)]
+
+mod config;
+mod digest;
+mod env;
+mod error;
+mod image;
+mod info;
+mod module;
+mod path;
+mod plan;
+mod request;
+mod user;
+mod volume;
+
+pub use config::{
+    Config, EtcConfig, ImagesConfig, NodeConfig, RegistryRule, SiteMount, StoreConfig,
+};
+pub use config::{EnvConfig, VolumesConfig};
+pub use digest::Digest;
+pub use env::{Edit, edits};
+pub use error::{Blame, Error, Result};
+pub use image::{DockerRef, ImageRef, Names, UserRef};
+pub use info::ImageInfo;
+pub use module::{Module, select as select_modules};
+pub use path::GuestPath;
+pub use plan::{Facts, Flags, Mount, Origin, Plan, Rights, SiteFile, Source};
+pub use request::{Ask, Request, VAR_IMAGE, VAR_MODULE, VAR_VOLUME};
+pub use user::User;
+pub use volume::Volume;
