@@ -1,12 +1,16 @@
 # What runs in a guest, the boot, and the verdict. Sourced by testbed/kernels.
 
-# program_job PROGRAM ARGUMENT...: the guest runs one program of the host.
+# program_job PROGRAM ARGUMENT...: the guest runs one program of the host. Files that the
+# arguments name go with it.
 program_job() {
-	local path
+	local path word
 	path=$(command -v "$1") || die "$1: no such program"
 	path=$(realpath "$path")
 	install_program "$guest" "$path"
 	kind=program
+	for word in "${@:2}"; do
+		[ -f "$word" ] && install_program "$guest" "$(realpath "$word")"
+	done
 	printf '#!/bin/sh\nexec %s\n' "$(printf '%q ' "$path" "${@:2}")" >"$guest/job"
 }
 
