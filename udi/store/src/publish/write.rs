@@ -1,0 +1,200 @@
+//! Publishing: image, record, name, in this order.
+
+use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::io::Errno;
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::{AsFd, AsRawFd};
+use std::time::Duration;
+
+use udi::{Digest, Error, ImageInfo, ImageRef, Result};
+
+use super::Keeper;
+use super::lease::{Lease, fnv};
+use crate::acl::{self, Access, Acl};
+use crate::beneath;
+use crate::manifest::{self, Manifest, PACKING, Packed};
+use crate::reference::{self, Entry};
+
+/// A file in the making. Nobody but the store's owner can read it; it goes when dropped.
+#[derive(Debug)]
+pub struct Temp {
+    /// Open for reading and writing.
+    pub file: File,
+    dir: std::os::fd::OwnedFd,
+    name: String,
+}
+
+/// A name to be given to an image.
+#[derive(Clone, Debug)]
+pub struct Name {
+    /// The name.
+    pub image: ImageRef,
+    /// The platform of the image.
+    pub platform: String,
+    /// The one user who shall see it, or everybody.
+    pub private: Option<u32>,
+    /// What it means, and who says so.
+    pub entry: Entry,
+}
+
+impl Keeper<'_> {
+    /// An empty file for an image, under `lease`.
+    pub fn temp(&self, lease: &Lease) -> Result<Temp> {
+        self.temp_file(lease.nonce(), "image")
+    }
+
+    fn temp_file(&self, nonce: &str, kind: &str) -> Result<Temp> {
+        let dir = self.directory("tmp")?;
+        let name = format!("{nonce}.{kind}");
+        let flags =
+            OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let file = rustix::fs::openat(&dir, &name, flags, Mode::from(0o600))
+            .map_err(|error| self.cannot_write(&format!("tmp/{name}"), error))?;
+        Ok(Temp { file: file.into(), dir, name })
+    }
+
+    /// Publishes the finished `image` of `size` bytes, whose sha256 is `id`, under `name`.
+    pub fn publish(
+        &self,
+        lease: &Lease,
+        image: Temp,
+        id: Digest,
+        size: u64,
+        info: ImageInfo,
+        name: &Name,
+    ) -> Result<()> {
+        let digest = name.entry.digest.clone();
+        if info.digest.as_ref() != Some(&digest) {
+            return Err(Error::bug(
+                "an image was packed for another digest than it was pulled for",
+            ));
+        }
+        let path = manifest::image_path(&id, "squashfs");
+        self.place(image, &path, &Access::Users(BTreeSet::new()))?;
+        let mut record = self.store.manifest(&digest)?.unwrap_or_default();
+        record.info = info;
+        record.files.insert(PACKING.to_owned(), Packed { id, format: "squashfs".into(), size });
+        let access = self.access(&manifest::path(&digest))?;
+        self.put(lease, &manifest::path(&digest), &record, &access)?;
+        self.name(lease, name)
+    }
+
+    /// Gives one more name to an image that is in the store, and whoever may use the name the
+    /// right to read the image.
+    pub fn name(&self, lease: &Lease, name: &Name) -> Result<()> {
+        let public = reference::public_path(&name.image);
+        let path = match name.private {
+            Some(uid) => reference::private_path(&name.image, uid),
+            None => public,
+        };
+        self.admit(&name.entry.digest, name.private)?;
+        let Some(path) = path else { return Ok(()) };
+        let key = format!("ref-{:016x}", fnv(path.as_bytes()));
+        // Somebody may be writing the same name for another platform.
+        let _turn = self.lease_soon(&key, &name.entry.by, Duration::from_secs(10))?;
+        let mut reference = self.store.reference(&path)?.unwrap_or_default();
+        reference.platforms.insert(name.platform.clone(), name.entry.clone());
+        let access = match name.private {
+            Some(uid) => Access::Users([uid].into()),
+            None => Access::Public,
+        };
+        self.put(lease, &format!("refs/{path}"), &reference, &access)
+    }
+
+    /// Whether the image is there, with its file.
+    pub fn has(&self, digest: &Digest) -> Result<Option<Manifest>> {
+        let Some(record) = self.store.manifest(digest)? else { return Ok(None) };
+        let Some(packed) = record.files.get(PACKING) else { return Ok(None) };
+        let path = manifest::image_path(&packed.id, &packed.format);
+        Ok(beneath::open(self.store.top(), &path, OFlags::PATH).is_ok().then_some(record))
+    }
+
+    /// Lets one more user, or everybody, read an image: first the file, then its record.
+    fn admit(&self, digest: &Digest, private: Option<u32>) -> Result<()> {
+        let record =
+            self.has(digest)?.ok_or_else(|| Error::bug("a name for an image that is not there"))?;
+        let files = record.files.values().map(|f| manifest::image_path(&f.id, &f.format));
+        for path in files.chain([manifest::path(digest)]) {
+            let access = match (self.access(&path)?, private) {
+                (Access::Public, _) => continue,
+                (Access::Users(_), None) => Access::Public,
+                (Access::Users(mut users), Some(uid)) => {
+                    users.insert(uid);
+                    Access::Users(users)
+                }
+            };
+            self.set_access(&path, &access)?;
+        }
+        Ok(())
+    }
+
+    /// Who may read a file of the store; nobody if it is not there.
+    pub(super) fn access(&self, path: &str) -> Result<Access> {
+        let failed = |error| self.store.failed(path, error);
+        let file = match beneath::open(self.store.top(), path, OFlags::PATH) {
+            Ok(file) => file,
+            Err(Errno::NOENT) => return Ok(Access::Users(BTreeSet::new())),
+            Err(error) => return Err(failed(error)),
+        };
+        let stat = rustix::fs::fstat(&file).map_err(failed)?;
+        let mut buffer = [0; 4096];
+        let link = format!("/proc/self/fd/{}", file.as_raw_fd());
+        match rustix::fs::getxattr(link, acl::ATTRIBUTE, &mut buffer[..]) {
+            Ok(n) => Acl::decode(&buffer[..n])
+                .map(|acl| acl.readers())
+                .ok_or_else(|| Error::admin(format!("the access list of {path} is broken"))),
+            Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(Acl::of_mode(stat.st_mode).readers()),
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    pub(super) fn set_access(&self, path: &str, access: &Access) -> Result<()> {
+        let file = beneath::open(self.store.top(), path, OFlags::RDONLY)
+            .map_err(|error| self.store.failed(path, error))?;
+        access.apply(file, path)
+    }
+
+    /// Replaces the small file at `path` by `value`, as a whole.
+    pub(super) fn put<T: serde::Serialize>(
+        &self,
+        lease: &Lease,
+        path: &str,
+        value: &T,
+        access: &Access,
+    ) -> Result<()> {
+        let json =
+            serde_json::to_vec(value).map_err(|e| Error::bug("cannot write JSON").because(e))?;
+        let mut temp = self.temp_file(lease.nonce(), &format!("{:016x}", fnv(path.as_bytes())))?;
+        temp.file
+            .write_all(&json)
+            .map_err(|e| self.cannot_write(path, Errno::from_io_error(&e).unwrap_or(Errno::IO)))?;
+        self.place(temp, path, access)
+    }
+
+    /// Gives a finished file its rights and its place.
+    fn place(&self, temp: Temp, path: &str, access: &Access) -> Result<()> {
+        let failed = |error| self.cannot_write(path, error);
+        access.apply(temp.file.as_fd(), path)?;
+        rustix::fs::fsync(&temp.file).map_err(failed)?;
+        let (dir, name) = path.rsplit_once('/').unwrap_or(("", path));
+        let dir = self.directory(dir)?;
+        // An image that is there has the same bytes, for that is what its name says; its
+        // inode may be behind loop devices, so it stays.
+        let there = path.starts_with("images/")
+            && rustix::fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW).is_ok();
+        if there {
+            return Ok(());
+        }
+        rustix::fs::renameat(&temp.dir, &temp.name, &dir, name).map_err(failed)?;
+        rustix::fs::fsync(&dir).map_err(failed)
+    }
+}
+
+impl Drop for Temp {
+    fn drop(&mut self) {
+        // After the rename there is nothing of this name.
+        let _ = rustix::fs::unlinkat(&self.dir, &self.name, AtFlags::empty());
+    }
+}
