@@ -1,0 +1,45 @@
+# Places and names: where things lie, what containers are called, which release runs.
+
+TESTBED=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+REPO=$(dirname "$TESTBED")
+CACHE=${SHIFTER_TESTBED_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/shifter-testbed}
+LOGS=$CACHE/log
+# What `reinstall` built last, so that a node made later gets it too. Gone after `down`.
+STAGE=$CACHE/stage
+NETWORK=shifter
+# Test addresses of RFC 2544: unlikely to be anybody's real network.
+SUBNET=198.18.57
+LABEL=shifter-testbed
+
+mkdir -p "$CACHE" "$LOGS"
+
+container() { printf 'shifter-%s' "$1"; }
+
+# The Debian release whose own Slurm is the one asked for.
+suite_of_release() {
+    case $1 in
+        22.05) echo bookworm ;;
+        24.11) echo trixie ;;
+        26.05) echo forky ;;
+        *) die "SLURM=$1: there are 22.05, 24.11 and 26.05" ;;
+    esac
+}
+
+# address NODE: fixed, so that no name server is in the way of Slurm's many connections.
+address() {
+    case $1 in
+        ctl) echo "$SUBNET.10" ;;
+        registry) echo "$SUBNET.5" ;;
+        c*) echo "$SUBNET.$((100 + ${1#c}))" ;;
+    esac
+}
+
+# label_of_ctl NAME: what the controller was made with, or nothing when there is none.
+label_of_ctl() { docker ps -a --filter "name=^$(container ctl)\$" --format "{{.Label \"$1\"}}" 2>/dev/null || true; }
+running_release() { label_of_ctl shifter.slurm; }
+running_nodes()   { label_of_ctl shifter.nodes; }
+
+# The compute nodes that exist, in order: c1 c2 …
+compute_nodes() {
+    docker ps -a --filter "label=$LABEL=compute" --format '{{.Names}}' | sed 's/^shifter-//' | sort -V
+}
