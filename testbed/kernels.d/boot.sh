@@ -4,7 +4,7 @@
 # arguments name go with it.
 program_job() {
 	local path word
-	path=$(command -v "$1") || die "$1: no such program"
+	path=$(type -P "$1") || die "$1: no such program"
 	path=$(realpath "$path")
 	install_program "$guest" "$path"
 	kind=program
