@@ -39,7 +39,7 @@ impl Plugin for Greeting {
         _origin: Origin,
     ) -> Result<(), String> {
         match value {
-            Some("") => Err("greeting: --greeting=: say something".into()),
+            Some("") => Err("--greeting=: say something".into()),
             Some("panic") => panic!("planted in the option"),
             value => {
                 self.text = value.map(str::to_owned);
@@ -92,7 +92,7 @@ fn fault(spank: &Spank<'_>, hook: &str) -> Result<(), String> {
     let planted = spank.getenv(FAULT).ok().flatten().unwrap_or_default();
     match planted.split_once(':') {
         Some(("panic", at)) if at == hook => panic!("planted in {hook}"),
-        Some(("error", at)) if at == hook => Err(format!("greeting: refused in {hook}")),
+        Some(("error", at)) if at == hook => Err(format!("refused in {hook}")),
         _ => Ok(()),
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! - [`spank`]: the [`Plugin`](spank::Plugin) trait and [`spank_plugin!`], for a plugin in srun,
 //!   sbatch, salloc, slurmd and slurmstepd.
-//! - [`job_submit`]: for one in slurmctld.
+//! - [`job_submit`]: the [`JobSubmit`](job_submit::JobSubmit) trait and [`job_submit_plugin!`], for
+//!   one in slurmctld.
 //! - [`log`]: Slurm's log.
 //! - [`running`] and [`BUILT_FOR`]: releases.
 //!

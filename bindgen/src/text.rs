@@ -25,6 +25,12 @@ pub(crate) fn to_c_lossy(text: &str) -> CString {
     CString::new(text.replace('\0', "\\0")).unwrap_or_default()
 }
 
+/// Each line of `text` behind `name: `.
+pub(crate) fn prefixed(name: &str, text: &str) -> String {
+    let lines: Vec<_> = text.lines().map(|line| format!("{name}: {line}")).collect();
+    lines.join("\n")
+}
+
 /// The text behind a C pointer, or `None` for a null pointer.
 ///
 /// # Safety

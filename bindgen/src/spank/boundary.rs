@@ -55,7 +55,7 @@ pub unsafe fn run_hook<P: Exported>(
     let answer = contain(|| {
         panic::log_panics_as(P::NAME);
         // SAFETY: Slurm's own arguments, used before this returns.
-        let mut spank = unsafe { Spank::new(hook, handle, argc, argv) };
+        let mut spank = unsafe { Spank::new(hook, handle, argc, argv, P::NAME) };
         P::slot().run(&mut spank)
     });
     // Only a bug in this file gets here: fail where failing is safe.
@@ -142,12 +142,12 @@ impl<P: Exported> Slot<P> {
                 FINE
             }
             Fate::Keep => {
-                log::error(&text);
+                say_in_log::<P>(&text);
                 self.keep(text);
                 FINE
             }
             Fate::Log => {
-                log::error(&text);
+                say_in_log::<P>(&text);
                 FINE
             }
         }
@@ -160,8 +160,7 @@ impl<P: Exported> Slot<P> {
         }
         let outcome = match value.to_str() {
             None => Err(Failure::Refused(format!(
-                "{}: --{}={}: not UTF-8 text",
-                P::NAME,
+                "--{}={}: not UTF-8 text",
                 option.name,
                 value.display()
             ))),
@@ -173,12 +172,12 @@ impl<P: Exported> Slot<P> {
         match (outcome, origin) {
             (Ok(()), _) => FINE,
             (Err(Failure::Refused(text)), Origin::Command) => {
-                log::user(&text);
+                log::user(&text::prefixed(P::NAME, &text));
                 FAILED
             }
             // Slurm would log this and run the step as if the option had not been given.
             (Err(Failure::Refused(text)), Origin::Node) => {
-                log::error(&text);
+                say_in_log::<P>(&text);
                 self.keep(text);
                 FINE
             }
@@ -237,7 +236,7 @@ fn register_options<P: Exported>(spank: &mut Spank<'_>) -> Result<(), String> {
     }
     for (number, option) in (0..).zip(P::OPTIONS) {
         let registered = spank.register(option, number, option_given::<P>);
-        registered.map_err(|e| format!("{}: {e}", P::NAME))?;
+        registered.map_err(|e| e.to_string())?;
     }
     Ok(())
 }
@@ -261,7 +260,11 @@ fn dispatch<P: Plugin>(plugin: &mut P, hook: Hook, spank: &mut Spank<'_>) -> Res
 
 fn bug_text<P: Exported>() -> String {
     let name = P::NAME;
-    format!("{name}: this is a bug in {name}, and its words are in the log: please tell your site")
+    format!("this is a bug in {name}, and its words are in the log: please tell your HPC support")
+}
+
+fn say_in_log<P: Exported>(text: &str) {
+    log::error(&text::prefixed(P::NAME, text));
 }
 
 /// These locks guard plain data that is whole at every moment.

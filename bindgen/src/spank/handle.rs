@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{Context, Hook, item};
-use crate::{log, raw};
+use crate::{log, raw, text};
 
 /// Slurm, as one hook sees it: valid for the length of that hook only.
 pub struct Spank<'a> {
@@ -16,6 +16,7 @@ pub struct Spank<'a> {
     context: Context,
     argc: c_int,
     argv: *mut *mut c_char,
+    plugin: &'static str,
     hook_lifetime: PhantomData<&'a ()>,
 }
 
@@ -27,8 +28,10 @@ impl Spank<'_> {
         handle: raw::spank_t,
         argc: c_int,
         argv: *mut *mut c_char,
+        plugin: &'static str,
     ) -> Self {
-        Spank { handle, hook, context: context(), argc, argv, hook_lifetime: PhantomData }
+        let context = context();
+        Spank { handle, hook, context, argc, argv, plugin, hook_lifetime: PhantomData }
     }
 
     pub(super) fn raw(&self) -> raw::spank_t {
@@ -51,13 +54,15 @@ impl Spank<'_> {
         unsafe { item::strings(self.argv, usize::try_from(self.argc).unwrap_or(0)) }
     }
 
-    /// Says `text` to whoever is concerned here: to the user in a command and in a rank (where it
-    /// is in the node's log as well), to the administrator's log elsewhere.
+    /// Says `text`, each line behind the plugin's name, to whoever is concerned here: to the user in
+    /// a command and in a rank (where it is in the node's log as well), to the administrator's log
+    /// elsewhere.
     pub fn say(&self, text: &str) {
+        let text = text::prefixed(self.plugin, text);
         if self.context.is_submission() || self.hook.is_in_a_rank() {
-            log::user(text);
+            log::user(&text);
         } else {
-            log::error(text);
+            log::error(&text);
         }
     }
 }

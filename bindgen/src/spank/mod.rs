@@ -60,8 +60,8 @@ impl Context {
 /// it is never returned for a job that did not ask.
 #[allow(unused_variables, reason = "the defaults do nothing")]
 pub trait Plugin: Default + Send + 'static {
-    /// Why a hook failed, in the words that are shown and logged, as they are. An error that
-    /// displays as nothing is silent.
+    /// Why a hook failed, in the words that are shown and logged: each line behind the plugin's
+    /// name. An error that displays as nothing is silent.
     type Error: fmt::Display;
 
     /// The options that srun, sbatch and salloc show in `--help`. They are registered before

@@ -1,0 +1,113 @@
+//! A Slurm to load a plugin into: `host.c`, built with the system's compiler, in a process of its
+//! own for each test. The plugin is the one of the release profile, as it is installed.
+#![allow(clippy::expect_used, dead_code, reason = "a test's own scaffolding, shared by tests")]
+
+use std::{
+    env, fs,
+    io::Write,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::OnceLock,
+};
+
+/// What a plugin did, as the lines that Slurm would log or be told.
+#[derive(Debug)]
+pub(crate) struct Told(pub(crate) String);
+
+impl Told {
+    /// Asserts that a line of the output is, or starts with, `line`.
+    #[track_caller]
+    pub(crate) fn says(&self, line: &str) -> &Told {
+        assert!(self.0.lines().any(|l| l.starts_with(line)), "no line {line:?} in:\n{}", self.0);
+        self
+    }
+
+    /// Asserts that no line has `text` in it.
+    #[track_caller]
+    pub(crate) fn never_says(&self, text: &str) -> &Told {
+        assert!(!self.0.contains(text), "{text:?} in:\n{}", self.0);
+        self
+    }
+
+    /// Asserts how many lines start with `line`.
+    #[track_caller]
+    pub(crate) fn says_times(&self, times: usize, line: &str) -> &Told {
+        let found = self.0.lines().filter(|l| l.starts_with(line)).count();
+        assert_eq!(found, times, "lines that start with {line:?} in:\n{}", self.0);
+        self
+    }
+}
+
+/// Builds the release plugin: `arguments` of `cargo build --release`, then its file below
+/// `target/release`.
+pub(crate) fn plugin(arguments: &[&str], file: &str) -> PathBuf {
+    let built = Command::new(env!("CARGO"))
+        .args(["build", "--release", "--quiet"])
+        .args(arguments)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .status()
+        .expect("cargo runs");
+    assert!(built.success(), "cargo build --release {arguments:?} failed");
+    target().join("release").join(file)
+}
+
+/// Runs `script` in the fake Slurm; `environment` is the process's from its start.
+pub(crate) fn run(plugin: &Path, script: impl AsRef<[u8]>, environment: &[(&str, &str)]) -> Told {
+    let mut host = Command::new(host())
+        .arg(plugin)
+        .env_clear()
+        .envs(environment.iter().copied())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the fake Slurm starts");
+    let mut stdin = host.stdin.take().expect("piped");
+    stdin.write_all(script.as_ref()).expect("the fake Slurm reads its script");
+    drop(stdin);
+    let output = host.wait_with_output().expect("the fake Slurm ends");
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "the fake Slurm ended with {}:\n{told}", output.status);
+    Told(told)
+}
+
+/// The names that a plugin exports, sorted.
+pub(crate) fn exported(plugin: &Path) -> Vec<String> {
+    let nm = Command::new("nm")
+        .args(["-D", "--defined-only", "--format=just-symbols"])
+        .arg(plugin)
+        .output()
+        .expect("nm of binutils runs");
+    assert!(nm.status.success());
+    let mut names: Vec<_> =
+        String::from_utf8_lossy(&nm.stdout).lines().map(str::to_owned).collect();
+    names.sort();
+    names
+}
+
+fn target() -> PathBuf {
+    let tmp = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    tmp.parent().expect("cargo's own directory").to_owned()
+}
+
+/// The fake Slurm's program, compiled once in each test process.
+fn host() -> &'static Path {
+    static HOST: OnceLock<PathBuf> = OnceLock::new();
+    HOST.get_or_init(|| {
+        let source = concat!(env!("CARGO_TARGET_TMPDIR"), "/fake_slurm.c");
+        let unique = format!("fake_slurm.{}", std::process::id());
+        let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(unique);
+        fs::write(source, include_str!("host.c")).expect("cargo's directory is writable");
+        let include = env::var("SLURM_INCLUDE").unwrap_or_else(|_| "/usr/include".into());
+        let compiled = Command::new("cc")
+            .args(["-rdynamic", "-I", &include, "-o"])
+            .arg(&program)
+            .args([source, "-ldl"])
+            .status()
+            .expect("the C compiler runs");
+        assert!(compiled.success(), "the fake Slurm does not compile");
+        // A test in another process may be starting it: the name appears when it is whole.
+        let whole = program.with_file_name("fake_slurm");
+        fs::rename(&program, &whole).expect("cargo's directory is writable");
+        whole
+    })
+}
