@@ -1,1 +1,33 @@
-start_registry() { :; }
+# The registry: Debian's docker-registry in a container of its own; its content is cache.
+
+REGISTRY=$SUBNET.5:5000
+# Asks for a name and password: alice, wonderland.
+REGISTRY_BASIC=$SUBNET.5:5001
+
+start_registry() {
+    running "$(container registry)" && return
+    build_image registry "$TESTBED/registry" bookworm
+    mkdir -p "$CACHE/registry"
+    start_container registry "$REPLY" --label "$LABEL=registry" -v "$CACHE/registry:/var/lib/registry"
+    local i
+    for ((i = 0; i < 50; i++)); do
+        (exec 3<>"/dev/tcp/${REGISTRY/:/\/}") 2>/dev/null && return
+        sleep 0.1
+    done
+    die "the registry does not answer: docker logs $(container registry)"
+}
+
+# in_registry REGISTRY NAME:TAG [SKOPEO-ARG…]
+in_registry() {
+    local where=$1 name=$2
+    shift 2
+    skopeo inspect --raw --tls-verify=false "$@" "docker://$where/$name" >/dev/null 2>&1
+}
+
+# push LAYOUT-NAME TAG REGISTRY [SKOPEO-ARG…]: from the OCI layout in the cache, digests as they are.
+push() {
+    local name=$1 tag=$2 where=$3
+    shift 3
+    quietly "$LOGS/push-$name.log" skopeo copy --all --dest-tls-verify=false "$@" \
+        "oci:$CACHE/oci/$name:$tag" "docker://$where/$name:$tag"
+}
