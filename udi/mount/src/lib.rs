@@ -1,1 +1,31 @@
-//! Work in progress.
+//! The only code that mounts, enters, pins and drops a UDI.
+//!
+//! A UDI is a mount namespace, and a mount namespace is a file descriptor: whoever holds it
+//! or its pin keeps it, and when nobody does the kernel unmounts everything. So there is no
+//! list of things to undo. A short-lived thread assembles it ([`Node::stage`]), the first
+//! step of a job pins it below `/run/shifter/jobs`, ranks enter it ([`Udi::enter`]), and the
+//! epilog drops the pin ([`Node::drop_job`]).
+
+mod assemble;
+mod fault;
+mod guest;
+mod image;
+mod job;
+mod kernel;
+mod late;
+mod loopdev;
+mod namespace;
+mod node;
+mod open;
+mod sys;
+mod udi;
+
+pub use crate::image::ImageFile;
+pub use crate::job::{Dropped, JobKey};
+pub use crate::kernel::check as check_kernel;
+pub use crate::node::Node;
+pub use crate::open::{as_account, open_image};
+pub use crate::udi::Udi;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,218 @@
+//! Assembling a UDI: one walk over the plan, in a thread with a namespace of its own.
+//!
+//! Every piece is made detached and gets its flags before it is attached. Pieces are attached
+//! to the thread's own namespace, never to a detached tree, which needs Linux 6.15.
+
+use std::os::fd::OwnedFd;
+
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags};
+use udi::{Config, Error, Mount, Origin, Plan, Result, Rights, SiteFile, Source};
+
+use crate::guest::{SiteLayer, Tree, is_directory, real_path};
+use crate::image::ImageFile;
+use crate::node::{self, Node};
+use crate::sys::{self, MountAttr};
+use crate::{fault, image, namespace, open};
+
+/// Builds the UDI and gives its mount namespace. The caller's own is not changed.
+pub(crate) fn assemble(
+    node: &Node,
+    plan: &Plan,
+    site: &Config,
+    image: &ImageFile,
+) -> Result<OwnedFd> {
+    open::in_thread("assemble", || in_this_thread(node, plan, site, image))
+}
+
+fn in_this_thread(node: &Node, plan: &Plan, site: &Config, file: &ImageFile) -> Result<OwnedFd> {
+    sys::unshare_fs().map_err(fault::bug("cannot leave the process's root"))?;
+    let image = image::mount(node, file)?;
+    namespace::unshare()?;
+    let namespace = namespace::own()?;
+    let sources = sources(plan, site)?;
+    let layers = Layers::attach(node, &image)?;
+    let image = Tree::new(layers.open("img")?)?;
+    let over = SiteLayer::new(layers.open("site")?, &image)?;
+    for file in &plan.files {
+        put(&over, file)?;
+    }
+    for (mount, source) in plan.mounts.iter().zip(&sources) {
+        if let Some(source) = source {
+            over.mount_point(&mount.target, is_directory(source)?).map_err(|e| blame(mount, e))?;
+        }
+    }
+    let root = Tree::new(layers.merge()?)?;
+    for (mount, source) in plan.mounts.iter().zip(&sources) {
+        if let Some(source) = source {
+            attach(plan, &root, mount, source)?;
+        }
+    }
+    namespace::become_root(&layers.open("root")?)?;
+    Ok(namespace)
+}
+
+/// Opens what the plan shows, each with the rights the plan says; nothing for an optional
+/// source that is absent.
+fn sources(plan: &Plan, site: &Config) -> Result<Vec<Option<OwnedFd>>> {
+    let open = |mount: &Mount| {
+        let Source::Host(path) = &mount.source;
+        let path = path.to_string_lossy();
+        match open::open_source(&path) {
+            Ok(source) => {
+                Plan::check_source(mount, &real_path(&source)?, site)?;
+                Ok(Some(source))
+            }
+            Err(Errno::NOENT) if mount.flags.optional => Ok(None),
+            Err(errno) => Err(unopened(mount, &path, errno)),
+        }
+    };
+    let of = |rights| plan.mounts.iter().filter(move |mount| mount.rights == rights);
+    let mut by_root = of(Rights::Root).map(open).collect::<Result<Vec<_>>>()?.into_iter();
+    let mut by_user = Vec::new();
+    if of(Rights::User).next().is_some() {
+        let user = &plan.user;
+        by_user = open::as_account(user.uid, user.gid, &user.groups, || {
+            of(Rights::User).map(open).collect::<Result<Vec<_>>>()
+        })?;
+    }
+    let mut by_user = by_user.into_iter();
+    let in_order = plan.mounts.iter().map(|mount| match mount.rights {
+        Rights::Root => by_root.next().flatten(),
+        Rights::User => by_user.next().flatten(),
+    });
+    Ok(in_order.collect())
+}
+
+fn unopened(mount: &Mount, path: &str, errno: Errno) -> Error {
+    let Origin::Volume(typed) = &mount.origin else {
+        let what = format!("cannot open {path} for the line `{mount}`");
+        return fault::site(what)(errno);
+    };
+    let hint = match errno {
+        Errno::NOENT => "check the spelling; it must exist on the compute node",
+        Errno::LOOP => "name the directory itself, not a link below /proc",
+        _ => "you need the right to reach it on the compute node",
+    };
+    fault::user(format!("--volume={typed}: cannot open {path}"))(errno).hint(hint)
+}
+
+/// What went wrong with a user's mount is the user's to mend.
+fn blame(mount: &Mount, error: Error) -> Error {
+    match &mount.origin {
+        Origin::Volume(typed) => Error::user(format!("--volume={typed}: {}", error.what()))
+            .hint("mount it somewhere else, for example under /mnt"),
+        _ => error,
+    }
+}
+
+fn put(over: &SiteLayer<'_>, file: &SiteFile) -> Result<()> {
+    /// Nobody's `/etc/hosts` is longer.
+    const LONGEST: u64 = 1 << 20;
+    match file {
+        SiteFile::Made { path, content } => over.put(path, content.as_bytes()),
+        SiteFile::Copied(path) => match std::fs::metadata(path.as_str()) {
+            Ok(meta) if meta.is_file() && meta.len() <= LONGEST => {
+                let content = std::fs::read(path.as_str())
+                    .map_err(|e| Error::admin(format!("cannot read {path}")).because(e))?;
+                over.put(path, &content)
+            }
+            _ => Ok(()),
+        },
+    }
+}
+
+/// The directory in which a UDI is put together: a tmpfs with `img`, `site` and `root`.
+struct Layers {
+    work: OwnedFd,
+}
+
+impl Layers {
+    fn attach(node: &Node, image: &OwnedFd) -> Result<Self> {
+        let work = node::tmpfs("the site layer", "0755", "64m", MountAttrFlags::empty())?;
+        let failed = || fault::bug("cannot lay out the layers");
+        rustix::mount::move_mount(
+            &work,
+            "",
+            CWD,
+            node.path("work"),
+            MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
+        )
+        .map_err(failed())?;
+        for directory in ["img", "site", "root"] {
+            rustix::fs::mkdirat(&work, directory, Mode::from_raw_mode(0o755)).map_err(failed())?;
+        }
+        rustix::mount::move_mount(image, "", &work, "img", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+            .map_err(failed())?;
+        rustix::process::fchdir(&work).map_err(failed())?;
+        Ok(Self { work })
+    }
+
+    fn open(&self, name: &str) -> Result<OwnedFd> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        rustix::fs::openat(&self.work, name, flags, Mode::empty())
+            .map_err(fault::bug("cannot open a layer"))
+    }
+
+    /// The overlay of both layers, attached at `root`. It has no upper layer, so it cannot be
+    /// written. The layers' names are short and say nothing, for users see them.
+    fn merge(&self) -> Result<OwnedFd> {
+        let context = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(
+            fault::site("this node's kernel cannot mount overlay (try: modprobe overlay)"),
+        )?;
+        let set = |key, value| rustix::mount::fsconfig_set_string(&context, key, value);
+        set("source", "shifter")
+            .and_then(|()| set("lowerdir", "site:img"))
+            .and_then(|()| rustix::mount::fsconfig_create(&context))
+            .map_err(fault::mounting("the image's overlay", &context))?;
+        let attr = MountAttrFlags::MOUNT_ATTR_RDONLY
+            | MountAttrFlags::MOUNT_ATTR_NOSUID
+            | MountAttrFlags::MOUNT_ATTR_NODEV;
+        let tree = rustix::mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attr)
+            .map_err(fault::mounting("the image's overlay", &context))?;
+        let onto = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+        rustix::mount::move_mount(&tree, "", &self.work, "root", onto)
+            .map_err(fault::bug("cannot attach the overlay"))?;
+        self.open("root")
+    }
+}
+
+/// Attaches one mount of the plan where its target leads inside the UDI, seen with what was
+/// attached before it.
+fn attach(plan: &Plan, root: &Tree, mount: &Mount, source: &OwnedFd) -> Result<()> {
+    let failed = || fault::site(format!("cannot mount the line `{mount}`"));
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_EMPTY_PATH;
+    if mount.flags.recursive {
+        flags |= OpenTreeFlags::AT_RECURSIVE;
+    }
+    let tree = rustix::mount::open_tree(source, "", flags).map_err(failed())?;
+    sys::mount_setattr(&tree, attributes(mount)).map_err(failed())?;
+    let place = root.find(&mount.target).map_err(|e| blame(mount, e))?;
+    let Some(target) = place.found else {
+        let what = Error::user(format!("{} does not exist there", mount.target));
+        return Err(blame(mount, what));
+    };
+    plan.check_target(mount, &place.path)?;
+    if is_directory(source)? != is_directory(&target)? {
+        let clash = "one is a directory and the other is not: FROM and the place inside";
+        return Err(blame(mount, Error::user(format!("{}: {clash}", mount.target))));
+    }
+    let onto = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    rustix::mount::move_mount(&tree, "", &target, "", onto).map_err(failed())
+}
+
+/// nosuid on everything, nodev on everything but `/dev`, on the whole tree.
+pub(crate) fn attributes(mount: &Mount) -> MountAttr {
+    let mut set = MountAttrFlags::MOUNT_ATTR_NOSUID;
+    if !mount.flags.dev {
+        set |= MountAttrFlags::MOUNT_ATTR_NODEV;
+    }
+    if mount.flags.read_only {
+        set |= MountAttrFlags::MOUNT_ATTR_RDONLY;
+    }
+    let propagation = if mount.flags.slave { libc::MS_SLAVE } else { libc::MS_PRIVATE };
+    MountAttr { set: u64::from(set.bits()), propagation, recursive: mount.flags.recursive }
+}

@@ -1,0 +1,37 @@
+//! Errors of system calls, with what was tried and whose it is.
+
+use std::fmt::Display;
+
+use rustix::fd::AsFd;
+use rustix::io::Errno;
+use udi::Error;
+
+/// The node or the site's set-up is at fault.
+pub(crate) fn site(what: impl Display) -> impl FnOnce(Errno) -> Error {
+    move |errno| Error::admin(what.to_string()).because(std::io::Error::from(errno))
+}
+
+/// We are at fault: this call cannot fail on a sound node.
+pub(crate) fn bug(what: impl Display) -> impl FnOnce(Errno) -> Error {
+    move |errno| Error::bug(what.to_string()).because(std::io::Error::from(errno))
+}
+
+/// The user is at fault.
+pub(crate) fn user(what: impl Display) -> impl FnOnce(Errno) -> Error {
+    move |errno| Error::user(what.to_string()).because(std::io::Error::from(errno))
+}
+
+/// As [`site`], with what the kernel says on the file-system context `context`
+/// (mount_setup in fsopen(2): messages are read from the descriptor).
+pub(crate) fn mounting(what: &str, context: impl AsFd) -> impl FnOnce(Errno) -> Error {
+    move |errno| {
+        let mut said = String::new();
+        let mut line = [0u8; 512];
+        while let Ok(length @ 1..) = rustix::io::read(&context, &mut line) {
+            let text = String::from_utf8_lossy(line.get(..length).unwrap_or_default()).into_owned();
+            said = format!("{said} ({})", text.trim());
+        }
+        let error = std::io::Error::from(errno);
+        Error::admin(format!("cannot mount {what}{said}")).because(error)
+    }
+}

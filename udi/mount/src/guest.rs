@@ -1,0 +1,218 @@
+//! Places inside the image: finding them without leaving it, making those it lacks.
+//!
+//! What the image lacks is made in the site layer, a small tmpfs over it. A mount point
+//! `lib/mod` made there would hide all of the image's `lib -> usr/lib`, so every place is
+//! resolved in the image first and only the resolved path is made, with the owners and modes
+//! that the image has for the directories on the way.
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Uid};
+use rustix::io::Errno;
+use udi::{Error, GuestPath, Result};
+
+use crate::fault;
+
+/// A directory tree whose symbolic links cannot lead out of it: an image, or a whole UDI.
+#[derive(Debug)]
+pub(crate) struct Tree {
+    top: OwnedFd,
+    /// The path of `top`, which the kernel puts before the path of everything below.
+    prefix: String,
+}
+
+/// How often a lookup that the kernel could not judge is tried again.
+const TRIES: usize = 128;
+
+/// Where a path leads inside a tree.
+#[derive(Debug)]
+pub(crate) struct Place {
+    /// Without symbolic links.
+    pub path: GuestPath,
+    /// What is there, if anything is.
+    pub found: Option<OwnedFd>,
+}
+
+impl Tree {
+    pub(crate) fn new(top: OwnedFd) -> Result<Self> {
+        let prefix = real_path(&top)?;
+        Ok(Self { top, prefix })
+    }
+
+    /// Where `path` leads. Missing components at the end are taken as they are.
+    pub(crate) fn find(&self, path: &GuestPath) -> Result<Place> {
+        let mut missing = Vec::new();
+        let mut components: Vec<&str> = path.components().collect();
+        loop {
+            let relative = components.join("/");
+            match self.open(if relative.is_empty() { "." } else { &relative }) {
+                Ok(found) => {
+                    let mut resolved = self.path_of(&found)?.as_str().to_owned();
+                    if missing.is_empty() {
+                        return Ok(Place {
+                            path: GuestPath::parse(&resolved)?,
+                            found: Some(found),
+                        });
+                    }
+                    self.check_absent(&found, missing.last().copied().unwrap_or("."), path)?;
+                    for component in missing.iter().rev() {
+                        resolved.push('/');
+                        resolved.push_str(component);
+                    }
+                    return Ok(Place { path: GuestPath::parse(&resolved)?, found: None });
+                }
+                Err(Errno::NOENT) if !components.is_empty() => missing.extend(components.pop()),
+                Err(errno) => return Err(broken(path, errno)),
+            }
+        }
+    }
+
+    /// A directory on the way must be one, and what is missing must not be a link to nowhere.
+    fn check_absent(&self, parent: &OwnedFd, name: &str, path: &GuestPath) -> Result<()> {
+        match rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => Ok(()),
+            Err(errno) => Err(broken(path, errno)),
+            Ok(_) => {
+                Err(Error::user(format!("{path}: inside the image, {name} is a dangling link"))
+                    .hint("choose another place"))
+            }
+        }
+    }
+
+    fn open(&self, relative: &str) -> std::result::Result<OwnedFd, Errno> {
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        let open = || rustix::fs::openat2(&self.top, relative, flags, Mode::empty(), inside);
+        // EAGAIN: something was renamed or mounted anywhere on the node while `..` was walked,
+        // so that the kernel cannot tell whether it stayed inside (openat2(2)).
+        (0..TRIES)
+            .map(|_| open())
+            .find(|done| !matches!(done, Err(Errno::AGAIN)))
+            .unwrap_or_else(open)
+    }
+
+    /// The path of an open file of this tree, from its top.
+    pub(crate) fn path_of(&self, file: &OwnedFd) -> Result<GuestPath> {
+        let full = real_path(file)?;
+        match full.strip_prefix(&self.prefix) {
+            Some("") => GuestPath::parse("/"),
+            Some(below) => GuestPath::parse(below),
+            None => Err(Error::bug(format!("{full} is not below {}", self.prefix))),
+        }
+    }
+
+    fn status(&self, path: &GuestPath) -> Option<rustix::fs::Stat> {
+        rustix::fs::statat(&self.top, path.relative(), AtFlags::SYMLINK_NOFOLLOW).ok()
+    }
+}
+
+fn broken(path: &GuestPath, errno: Errno) -> Error {
+    match errno {
+        Errno::LOOP => Error::user(format!("{path}: a loop of symbolic links inside the image"))
+            .hint("choose another place, or another image"),
+        Errno::NOTDIR => Error::user(format!("{path}: a file is in the way inside the image"))
+            .hint("choose another place"),
+        errno => fault::site(format!("cannot look at {path} inside the image"))(errno),
+    }
+}
+
+/// The kernel's own idea of where an open file is.
+pub(crate) fn real_path(file: impl AsFd) -> Result<String> {
+    let link = format!("/proc/self/fd/{}", file.as_fd().as_raw_fd());
+    let path = rustix::fs::readlink(link, Vec::new()).map_err(fault::site("cannot read /proc"))?;
+    path.into_string().map_err(|_| Error::user("a path that is not valid UTF-8 cannot be used"))
+}
+
+/// Whether `file` is a directory.
+pub(crate) fn is_directory(file: impl AsFd) -> Result<bool> {
+    let stat = rustix::fs::fstat(file).map_err(fault::bug("cannot stat an open file"))?;
+    Ok(FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
+}
+
+/// The site layer: what lies over the image.
+#[derive(Debug)]
+pub(crate) struct SiteLayer<'a> {
+    top: OwnedFd,
+    image: &'a Tree,
+}
+
+impl<'a> SiteLayer<'a> {
+    /// A layer whose top looks like the image's, for in the merged tree it is the top.
+    pub(crate) fn new(top: OwnedFd, image: &'a Tree) -> Result<Self> {
+        let layer = Self { top, image };
+        layer.look_like_the_image(&GuestPath::parse("/")?)?;
+        Ok(layer)
+    }
+
+    /// Makes `target` something to mount on, if the image does not have it.
+    pub(crate) fn mount_point(&self, target: &GuestPath, directory: bool) -> Result<()> {
+        let place = self.image.find(target)?;
+        if place.found.is_some() {
+            return Ok(());
+        }
+        if directory {
+            return self.directory(&place.path);
+        }
+        self.file(&place.path, b"")
+    }
+
+    /// Puts a file at `path`, which may exist in the image or not.
+    pub(crate) fn put(&self, path: &GuestPath, content: &[u8]) -> Result<()> {
+        let mut components: Vec<&str> = path.components().collect();
+        let name = components.pop().unwrap_or_default().to_owned();
+        // The file itself is replaced, also where the image has a link there.
+        let parent = self.image.find(&GuestPath::parse(&format!("/{}", components.join("/")))?)?;
+        let path = GuestPath::parse(&format!("{}/{name}", parent.path))?;
+        self.file(&path, content)
+    }
+
+    fn file(&self, path: &GuestPath, content: &[u8]) -> Result<()> {
+        if let Some((parent, _)) = path.as_str().rsplit_once('/').filter(|(p, _)| !p.is_empty()) {
+            self.directory(&GuestPath::parse(parent)?)?;
+        }
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mode = Mode::from_raw_mode(0o644);
+        let failed = || fault::site(format!("cannot make {path} over the image"));
+        let file = rustix::fs::openat(&self.top, path.relative(), flags, mode).map_err(failed())?;
+        // slurmstepd's umask is the site's business, these files are everybody's.
+        rustix::fs::fchmod(&file, mode).map_err(failed())?;
+        let mut rest = content;
+        while !rest.is_empty() {
+            let written = rustix::io::write(&file, rest).map_err(failed())?;
+            rest = rest.get(written..).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    /// Makes a directory and those above it; ones that the image has look like the image's.
+    fn directory(&self, path: &GuestPath) -> Result<()> {
+        let mut so_far = String::new();
+        for component in path.components() {
+            so_far.push('/');
+            so_far.push_str(component);
+            let step = GuestPath::parse(&so_far)?;
+            let failed = || fault::site(format!("cannot make {step} over the image"));
+            match rustix::fs::mkdirat(&self.top, step.relative(), Mode::from_raw_mode(0o755)) {
+                Ok(()) => {}
+                Err(Errno::EXIST) => continue,
+                Err(errno) => return Err(failed()(errno)),
+            }
+            self.look_like_the_image(&step)?;
+        }
+        Ok(())
+    }
+
+    fn look_like_the_image(&self, directory: &GuestPath) -> Result<()> {
+        let like = self.image.status(directory);
+        let mode = like.as_ref().map_or(0o755, |stat| stat.st_mode & 0o7777);
+        let (uid, gid) = like.map_or((0, 0), |stat| (stat.st_uid, stat.st_gid));
+        let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
+        let name = directory.relative();
+        rustix::fs::chownat(&self.top, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)
+            .and_then(|()| {
+                rustix::fs::chmodat(&self.top, name, Mode::from_raw_mode(mode), AtFlags::empty())
+            })
+            .map_err(fault::site(format!("cannot make {directory} over the image")))
+    }
+}

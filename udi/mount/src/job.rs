@@ -1,0 +1,156 @@
+//! A job's UDI on a node: found, staged, dropped, swept.
+
+use std::os::fd::OwnedFd;
+
+use rustix::fs::{CWD, FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
+use udi::{Config, Error, Plan, Result};
+
+use crate::image::ImageFile;
+use crate::node::Node;
+use crate::udi::Udi;
+use crate::{assemble, fault, image, late, namespace};
+
+/// Whose UDI, and of what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobKey {
+    /// Slurm's job id.
+    pub id: u32,
+    /// One line that differs for another user, request or run of the job.
+    pub identity: String,
+    /// Whether this is what the job asked for: then its later steps shall find it. A step
+    /// that asks for something else gets a UDI of its own.
+    pub of_job: bool,
+}
+
+/// What the end of a job left to say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Dropped {
+    /// Whether there was a UDI.
+    pub udi: bool,
+    /// How many image mounts went.
+    pub images: usize,
+}
+
+impl Node {
+    /// The UDI for a step: the job's, if it is staged already, else a new one.
+    ///
+    /// `make` gives the plan and the image, opened with the user's rights; it is called only
+    /// when something must be staged.
+    pub fn stage(
+        &self,
+        job: &JobKey,
+        site: &Config,
+        per_job: &[udi::Mount],
+        make: impl FnOnce() -> Result<(Plan, ImageFile)>,
+    ) -> Result<Udi> {
+        let directory = self.path(&format!("jobs/{}", job.id));
+        let lock = lock(&directory)?;
+        let pin = format!("{directory}/udi");
+        let request = format!("{directory}/request");
+        if job.of_job
+            && std::fs::read_to_string(&request).is_ok_and(|known| known == job.identity)
+            && let Some(namespace) = namespace::pinned(&pin)
+        {
+            unlock(&lock)?;
+            return Ok(Udi { namespace, lock, late: late::candidates(per_job), pinned: true });
+        }
+        let (plan, file) = make()?;
+        let used = format!("{directory}/images/{}", file.name);
+        std::fs::write(&used, "")
+            .map_err(|e| Error::admin(format!("cannot write {used}")).because(e))?;
+        let namespace = assemble::assemble(self, &plan, site, &file)?;
+        let pinned = job.of_job && keep(&namespace, &pin, &request, &job.identity)?;
+        unlock(&lock)?;
+        Ok(Udi { namespace, lock, late: late::of_plan(&plan), pinned })
+    }
+
+    /// Forgets a job: its UDI goes when nobody is inside. Idempotent; what is busy is no error.
+    pub fn drop_job(&self, id: u32, linger: u64, most: usize) -> Result<Dropped> {
+        let directory = self.path(&format!("jobs/{id}"));
+        let mut dropped = Dropped::default();
+        if std::fs::exists(&directory).unwrap_or(false) {
+            let _lock = lock(&directory)?;
+            let pin = format!("{directory}/udi");
+            dropped.udi = namespace::pinned(&pin).is_some();
+            namespace::unpin(&pin).map_err(fault::site(format!("cannot unpin {pin}")))?;
+            for name in names(&format!("{directory}/images")) {
+                image::touch(self, &name)?;
+            }
+            std::fs::remove_dir_all(&directory)
+                .map_err(|e| Error::admin(format!("cannot remove {directory}")).because(e))?;
+        }
+        dropped.images = self.sweep_images(linger, most)?;
+        Ok(dropped)
+    }
+
+    /// Drops mounts of images that no job here uses and that have lingered long enough.
+    pub fn sweep_images(&self, linger: u64, most: usize) -> Result<usize> {
+        let jobs = names(&self.path("jobs"));
+        let in_use = |image: &str| {
+            jobs.iter().any(|job| {
+                std::fs::exists(self.path(&format!("jobs/{job}/images/{image}"))).unwrap_or(true)
+            })
+        };
+        image::sweep(self, &in_use, linger, most)
+    }
+
+    /// Forgets every job that `runs` does not know: what a crash left behind. Gives their ids.
+    pub fn sweep_jobs(
+        &self,
+        runs: &dyn Fn(u32) -> bool,
+        linger: u64,
+        most: usize,
+    ) -> Result<Vec<u32>> {
+        let known = names(&self.path("jobs")).into_iter().filter_map(|name| name.parse().ok());
+        let gone: Vec<u32> = known.filter(|id| !runs(*id)).collect();
+        for id in &gone {
+            self.drop_job(*id, linger, most)?;
+        }
+        self.sweep_images(linger, most)?;
+        Ok(gone)
+    }
+}
+
+/// Pins the UDI for the job's later steps. Where the node cannot pin (a namespace that is
+/// younger than slurmd's by the kernel's count), every step stages for itself.
+fn keep(namespace: &OwnedFd, pin: &str, request: &str, identity: &str) -> Result<bool> {
+    namespace::unpin(pin).map_err(fault::site(format!("cannot unpin {pin}")))?;
+    let write = |path: &str, text: &str| {
+        std::fs::write(path, text)
+            .map_err(|e| Error::admin(format!("cannot write {path}")).because(e))
+    };
+    write(pin, "")?;
+    write(request, identity)?;
+    Ok(namespace::pin(namespace, pin).is_ok())
+}
+
+/// The job's directory, made if need be, locked against other steps and the epilog.
+fn lock(directory: &str) -> Result<OwnedFd> {
+    for path in [directory, &format!("{directory}/images")] {
+        match rustix::fs::mkdir(path, Mode::RWXU) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(fault::site(format!("cannot make {path}"))(errno)),
+        }
+    }
+    let path = format!("{directory}/lock");
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let file = rustix::fs::openat(CWD, path.as_str(), flags, Mode::RUSR | Mode::WUSR)
+        .map_err(fault::site(format!("cannot open {path}")))?;
+    rustix::fs::flock(&file, FlockOperation::LockExclusive)
+        .map_err(fault::site(format!("cannot lock {path}")))?;
+    let stat = rustix::fs::fstat(&file).map_err(fault::bug("cannot stat a lock"))?;
+    // The epilog of the job's previous run may have removed the directory meanwhile.
+    if stat.st_nlink == 0 { lock(directory) } else { Ok(file) }
+}
+
+/// Lets other steps in; the file stays open for late binds.
+fn unlock(lock: &OwnedFd) -> Result<()> {
+    rustix::fs::flock(lock, FlockOperation::Unlock)
+        .map_err(fault::bug("cannot unlock a job's directory"))
+}
+
+fn names(directory: &str) -> Vec<String> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+}

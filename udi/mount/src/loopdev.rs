@@ -1,0 +1,77 @@
+//! Loop devices: an image file as a block device.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::fs::{CWD, Mode, OFlags, fstat};
+use rustix::io::Errno;
+use udi::{Error, Result};
+
+use crate::{fault, sys};
+
+/// A loop device with a file behind it; the kernel frees it when its last user is gone.
+#[derive(Debug)]
+pub(crate) struct LoopDevice {
+    pub(crate) number: u32,
+    device: OwnedFd,
+}
+
+/// How often to try again when another process took the device that was just free. With 48
+/// processes at once more than half of single tries fail.
+const TRIES: u32 = 256;
+
+impl LoopDevice {
+    /// Puts `file` behind a free device, read-only.
+    pub(crate) fn attach(file: &OwnedFd) -> Result<Self> {
+        let control = open("/dev/loop-control", OFlags::RDWR).map_err(fault::site(
+            "cannot open /dev/loop-control (is the kernel module `loop` loaded?)",
+        ))?;
+        for _ in 0..TRIES {
+            let number = sys::loop_get_free(&control)
+                .map_err(fault::site("cannot get a free loop device"))?;
+            let device = open(&path(number), OFlags::RDONLY)
+                .map_err(fault::site(format!("cannot open {}", path(number))))?;
+            match sys::loop_configure(&device, file.as_fd()) {
+                Ok(()) => return Ok(Self { number, device }),
+                Err(Errno::BUSY) => continue,
+                Err(errno) => {
+                    let what = format!("cannot put the image behind {}", path(number));
+                    return Err(fault::site(what)(errno));
+                }
+            }
+        }
+        Err(Error::admin(format!("no loop device was free in {TRIES} tries")))
+    }
+
+    /// The device `number`, if the file behind it is `file` and can still be read.
+    ///
+    /// A file on NFS or Lustre may have been replaced under the same name, and a handle may
+    /// have gone stale; then the device would answer with EIO for ever.
+    pub(crate) fn of(number: u32, file: &OwnedFd) -> Option<Self> {
+        let device = open(&path(number), OFlags::RDONLY).ok()?;
+        let stat = fstat(file).ok()?;
+        let backing = sys::loop_backing(&device).ok()?;
+        (backing == (kernel_dev(stat.st_dev), stat.st_ino)).then_some(())?;
+        let mut byte = [0u8; 1];
+        matches!(rustix::io::pread(file, &mut byte, 0), Ok(1)).then_some(Self { number, device })
+    }
+
+    /// The device's path, for a mount's `source`.
+    pub(crate) fn path(&self) -> String {
+        let _ = &self.device;
+        path(self.number)
+    }
+}
+
+fn path(number: u32) -> String {
+    format!("/dev/loop{number}")
+}
+
+fn open(path: &str, access: OFlags) -> std::result::Result<OwnedFd, Errno> {
+    rustix::fs::openat(CWD, path, access | OFlags::CLOEXEC, Mode::empty())
+}
+
+/// `huge_encode_dev` of the kernel: how `lo_device` carries what stat(2) calls `st_dev`.
+fn kernel_dev(dev: u64) -> u64 {
+    let (major, minor) = (u64::from(libc::major(dev)), u64::from(libc::minor(dev)));
+    (minor & 0xff) | (major << 8) | ((minor & !0xff) << 12)
+}

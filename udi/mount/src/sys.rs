@@ -1,0 +1,151 @@
+//! System calls that no crate wraps. The only unsafe code of this crate.
+#![allow(unsafe_code)]
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+
+use rustix::io::Errno;
+use rustix::thread::UnshareFlags;
+
+type Result<T> = std::result::Result<T, Errno>;
+
+fn last<T>() -> Result<T> {
+    Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO))
+}
+
+/// Gives the calling thread a mount namespace, root and working directory of its own.
+pub(crate) fn unshare_mounts() -> Result<()> {
+    // SAFETY: the file descriptor table stays shared, which is what makes unshare unsafe.
+    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS | UnshareFlags::FS) }
+}
+
+/// Gives the calling thread a root and working directory of its own, as setns(2) wants it.
+pub(crate) fn unshare_fs() -> Result<()> {
+    // SAFETY: the file descriptor table stays shared, which is what makes unshare unsafe.
+    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::FS) }
+}
+
+/// What mount_setattr(2) sets on a whole tree.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct MountAttr {
+    /// `MOUNT_ATTR_*` to set.
+    pub set: u64,
+    /// `MS_SLAVE`, `MS_PRIVATE`, `MS_UNBINDABLE`, or 0 to leave the propagation.
+    pub propagation: u64,
+    /// Whether mounts below change too.
+    pub recursive: bool,
+}
+
+/// mount_setattr(2) on the mount that `mount` refers to.
+pub(crate) fn mount_setattr(mount: impl AsFd, attr: MountAttr) -> Result<()> {
+    let raw = libc::mount_attr {
+        attr_set: attr.set,
+        attr_clr: 0,
+        propagation: attr.propagation,
+        userns_fd: 0,
+    };
+    let recursive = if attr.recursive { libc::AT_RECURSIVE } else { 0 };
+    // SAFETY: the path is an empty C string, and the kernel reads `raw` for its given size.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_fd().as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH | recursive,
+            &raw const raw,
+            size_of::<libc::mount_attr>(),
+        )
+    };
+    if done == 0 { Ok(()) } else { last() }
+}
+
+/// `NS_GET_MNTNS_ID` of linux/nsfs.h, since 6.12.
+const NS_GET_MNTNS_ID: libc::Ioctl = 0x8008_b705_u32 as libc::Ioctl;
+
+/// The id of a mount namespace, by which the kernel judges which is older (since 6.12).
+pub(crate) fn namespace_id(namespace: impl AsFd) -> Result<u64> {
+    let mut id = 0u64;
+    // SAFETY: the request writes one u64.
+    let done = unsafe { libc::ioctl(namespace.as_fd().as_raw_fd(), NS_GET_MNTNS_ID, &raw mut id) };
+    if done == 0 { Ok(id) } else { last() }
+}
+
+const LOOP_CTL_GET_FREE: libc::Ioctl = 0x4C82;
+const LOOP_CONFIGURE: libc::Ioctl = 0x4C0A;
+const LOOP_GET_STATUS64: libc::Ioctl = 0x4C05;
+const LO_FLAGS_READ_ONLY: u32 = 1;
+const LO_FLAGS_AUTOCLEAR: u32 = 4;
+
+/// `struct loop_info64` of linux/loop.h.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct LoopInfo {
+    device: u64,
+    inode: u64,
+    rdevice: u64,
+    offset: u64,
+    sizelimit: u64,
+    number: u32,
+    encrypt_type: u32,
+    encrypt_key_size: u32,
+    flags: u32,
+    file_name: [u8; 64],
+    crypt_name: [u8; 64],
+    encrypt_key: [u8; 32],
+    init: [u64; 2],
+}
+
+/// `struct loop_config` of linux/loop.h.
+#[repr(C)]
+struct LoopConfig {
+    fd: u32,
+    block_size: u32,
+    info: LoopInfo,
+    reserved: [u64; 8],
+}
+
+const NO_INFO: LoopInfo = LoopInfo {
+    device: 0,
+    inode: 0,
+    rdevice: 0,
+    offset: 0,
+    sizelimit: 0,
+    number: 0,
+    encrypt_type: 0,
+    encrypt_key_size: 0,
+    flags: 0,
+    file_name: [0; 64],
+    crypt_name: [0; 64],
+    encrypt_key: [0; 32],
+    init: [0; 2],
+};
+
+/// The number of a loop device that is free at this moment; another process may take it.
+pub(crate) fn loop_get_free(control: impl AsFd) -> Result<u32> {
+    // SAFETY: the request takes no argument.
+    let number = unsafe { libc::ioctl(control.as_fd().as_raw_fd(), LOOP_CTL_GET_FREE) };
+    u32::try_from(number).or_else(|_| last())
+}
+
+/// Puts `file` behind the loop device, read-only, until its last user closes it.
+pub(crate) fn loop_configure(device: impl AsFd, file: BorrowedFd<'_>) -> Result<()> {
+    let flags = LO_FLAGS_READ_ONLY | LO_FLAGS_AUTOCLEAR;
+    let config = LoopConfig {
+        fd: file.as_raw_fd().unsigned_abs(),
+        block_size: 0,
+        info: LoopInfo { flags, ..NO_INFO },
+        reserved: [0; 8],
+    };
+    // SAFETY: the request reads one `struct loop_config`.
+    let done =
+        unsafe { libc::ioctl(device.as_fd().as_raw_fd(), LOOP_CONFIGURE, &raw const config) };
+    if done == 0 { Ok(()) } else { last() }
+}
+
+/// Device and inode number of the file behind a loop device, as the device encodes them.
+/// Asks the file system of the file, so a stale handle shows as an error.
+pub(crate) fn loop_backing(device: impl AsFd) -> Result<(u64, u64)> {
+    let mut info = NO_INFO;
+    // SAFETY: the request writes one `struct loop_info64`.
+    let done = unsafe { libc::ioctl(device.as_fd().as_raw_fd(), LOOP_GET_STATUS64, &raw mut info) };
+    if done == 0 { Ok((info.device, info.inode)) } else { last() }
+}

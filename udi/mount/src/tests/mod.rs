@@ -1,0 +1,10 @@
+//! Promises about real mounts, as root, each in a mount namespace of its own.
+//!
+//! `cargo test -p udi-mount -- --ignored` runs them; testbed/kernels runs the same binary on
+//! old and new kernels.
+
+mod hostile;
+mod inside;
+mod life;
+mod place;
+mod world;

@@ -1,0 +1,245 @@
+//! A node to try things on: a private mount namespace, an image, a job.
+
+use std::collections::BTreeMap;
+use std::io::Cursor;
+use std::path::Path;
+
+use backhand::{FilesystemWriter, NodeHeader};
+use rustix::mount::{MountFlags, MountPropagationFlags};
+use udi::{Ask, Config, Digest, Facts, Plan, Request, Result, User};
+
+use crate::image::ImageFile;
+use crate::{JobKey, Node, Udi, open, sys};
+
+pub(crate) const ALICE: u32 = 1001;
+pub(crate) const BOB: u32 = 1002;
+
+/// Runs `test` in a thread with a mount namespace of its own, in which `/srv/t` is an empty
+/// tmpfs, and fails if the namespace's mount table is not the same afterwards but for
+/// Shifter's own directory and its pins.
+pub(crate) fn on_a_node(test: impl FnOnce(&World) + Send) {
+    let work = || {
+        sys::unshare_mounts().unwrap();
+        let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+        rustix::mount::mount_change("/", private).unwrap();
+        let base = tmpfs_at("/srv");
+        let world = World { base };
+        for directory in ["store", "run", "scratch", "scratch/alice", "scratch/bob"] {
+            world.directory(directory);
+        }
+        world.own("scratch/alice", ALICE, 0o700);
+        world.own("scratch/bob", BOB, 0o700);
+        Node::prepare(&world.run()).unwrap();
+        let before = world.host_mounts();
+        test(&world);
+        assert_eq!(world.host_mounts(), before, "the host's mount table changed");
+        Ok(())
+    };
+    open::in_thread("node", work).unwrap();
+}
+
+fn tmpfs_at(path: &str) -> String {
+    let _ = std::fs::create_dir_all(path);
+    rustix::mount::mount("tmpfs", path, "tmpfs", MountFlags::empty(), None).unwrap();
+    path.to_owned()
+}
+
+/// A node with a store, a scratch file system and Shifter's own directory.
+pub(crate) struct World {
+    base: String,
+}
+
+impl World {
+    pub(crate) fn at(&self, path: &str) -> String {
+        format!("{}/{path}", self.base)
+    }
+
+    pub(crate) fn run(&self) -> String {
+        self.at("run/shifter")
+    }
+
+    pub(crate) fn node(&self) -> Node {
+        Node::prepare(&self.run()).unwrap()
+    }
+
+    pub(crate) fn directory(&self, path: &str) -> String {
+        std::fs::create_dir_all(self.at(path)).unwrap();
+        self.at(path)
+    }
+
+    pub(crate) fn own(&self, path: &str, uid: u32, mode: u32) {
+        use std::os::unix::fs::PermissionsExt;
+        std::os::unix::fs::chown(self.at(path), Some(uid), Some(uid)).unwrap();
+        std::fs::set_permissions(self.at(path), std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    pub(crate) fn file(&self, path: &str, content: &str) -> String {
+        std::fs::write(self.at(path), content).unwrap();
+        self.at(path)
+    }
+
+    pub(crate) fn link(&self, to: &str, path: &str) -> String {
+        std::os::unix::fs::symlink(to, self.at(path)).unwrap();
+        self.at(path)
+    }
+
+    /// The mount table but for what Shifter may leave: its directory and pins.
+    pub(crate) fn host_mounts(&self) -> Vec<String> {
+        let table = std::fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
+        let point = |line: &str| line.split(' ').nth(4).unwrap().to_owned();
+        let mounts = table.lines().map(point);
+        mounts.filter(|point| !point.starts_with(&self.run())).collect()
+    }
+
+    pub(crate) fn site(&self, more: &str) -> Config {
+        let text = format!(
+            "[store]\npath = \"{}\"\n[node]\nspool = \"/nonexistent\"\n{more}",
+            self.at("store")
+        );
+        Config::parse(&text, Path::new("shifter.toml")).unwrap()
+    }
+
+    /// Packs `image` below the store and opens it.
+    pub(crate) fn image(&self, name: &str, image: &Image) -> ImageFile {
+        let path = self.at(&format!("store/{name}"));
+        if !std::fs::exists(&path).unwrap() {
+            std::fs::write(&path, image.pack()).unwrap();
+        }
+        let fd = std::fs::File::open(&path).unwrap().into();
+        ImageFile { fd, name: name.into(), kind: "squashfs".into() }
+    }
+
+    /// Stages as slurmstepd would for `user`.
+    pub(crate) fn stage(&self, job: Job<'_>) -> Result<Udi> {
+        let site = self.site(job.site);
+        let Ask::Image(request) = Request::parse("x:1", job.volume, job.module, &site)? else {
+            panic!("no request");
+        };
+        let facts = Facts { image: Digest::from_bytes(&[7; 32]), user: user(job.uid) };
+        let plan = Plan::make(&request, &site, &facts)?;
+        let key = JobKey {
+            id: job.id,
+            identity: format!("{} {} {}", job.uid, job.name, request.identity()),
+            of_job: job.of_job,
+        };
+        let file = self.image(job.name, job.image);
+        self.node().stage(&key, &site, &[], || Ok((plan, file)))
+    }
+}
+
+/// A step to stage.
+#[derive(Clone, Copy)]
+pub(crate) struct Job<'a> {
+    pub(crate) id: u32,
+    pub(crate) uid: u32,
+    pub(crate) name: &'a str,
+    pub(crate) image: &'a Image,
+    pub(crate) volume: &'a str,
+    pub(crate) module: &'a str,
+    pub(crate) site: &'a str,
+    pub(crate) of_job: bool,
+}
+
+impl<'a> Job<'a> {
+    /// Alice's first job with `image`.
+    pub(crate) fn new(image: &'a Image) -> Self {
+        let name = "image";
+        Self { id: 1, uid: ALICE, name, image, volume: "", module: "", site: "", of_job: true }
+    }
+}
+
+pub(crate) fn user(uid: u32) -> User {
+    User {
+        uid,
+        gid: uid,
+        groups: vec![uid],
+        login: "alice".into(),
+        gecos: String::new(),
+        home: "/home/alice".into(),
+        shell: "/bin/sh".into(),
+        group_names: vec![(uid, "alice".into())],
+    }
+}
+
+/// Runs `rank` inside the UDI as `uid`, as a task of Slurm's would be.
+pub(crate) fn as_rank<T: Send>(udi: &Udi, uid: u32, rank: impl FnOnce() -> T + Send) -> T {
+    let work = || {
+        sys::unshare_fs().unwrap();
+        udi.enter()?;
+        open::as_account(uid, uid, &[uid], || Ok(rank()))
+    };
+    open::in_thread("rank", work).unwrap()
+}
+
+/// An image as a list of entries.
+#[derive(Clone, Default)]
+pub(crate) struct Image {
+    entries: BTreeMap<String, (Entry, u16)>,
+}
+
+#[derive(Clone)]
+enum Entry {
+    Directory,
+    File(String),
+    Link(String),
+}
+
+impl Image {
+    /// What most images have.
+    pub(crate) fn plain() -> Self {
+        Self::default()
+            .directory("/etc", 0o755)
+            .file("/etc/passwd", "image:x:0:0::/:/bin/false\n")
+            .file("/etc/os-release", "NAME=image\n")
+            .directory("/usr/lib", 0o755)
+            .link("/lib", "usr/lib")
+            .directory("/tmp", 0o1777)
+    }
+
+    pub(crate) fn directory(self, path: &str, mode: u16) -> Self {
+        self.with(path, Entry::Directory, mode)
+    }
+
+    pub(crate) fn file(self, path: &str, content: &str) -> Self {
+        self.with(path, Entry::File(content.into()), 0o644)
+    }
+
+    pub(crate) fn executable(self, path: &str, content: &str, mode: u16) -> Self {
+        self.with(path, Entry::File(content.into()), mode)
+    }
+
+    pub(crate) fn link(self, path: &str, to: &str) -> Self {
+        self.with(path, Entry::Link(to.into()), 0o777)
+    }
+
+    fn with(mut self, path: &str, entry: Entry, mode: u16) -> Self {
+        for (at, _) in path.match_indices('/').skip(1) {
+            let parent = path[..at].to_owned();
+            self.entries.entry(parent).or_insert((Entry::Directory, 0o755));
+        }
+        self.entries.insert(path.into(), (entry, mode));
+        self
+    }
+
+    fn pack(&self) -> Vec<u8> {
+        let mut writer = FilesystemWriter::default();
+        writer.set_compressor(
+            backhand::FilesystemCompressor::new(backhand::compression::Compressor::Zstd, None)
+                .unwrap(),
+        );
+        for (path, (entry, permissions)) in &self.entries {
+            let header = NodeHeader { permissions: *permissions, ..NodeHeader::default() };
+            match entry {
+                Entry::Directory => writer.push_dir(path, header).unwrap(),
+                Entry::File(text) => {
+                    writer.push_file(Cursor::new(text.clone()), path, header).unwrap();
+                }
+                Entry::Link(to) => writer.push_symlink(to, path, header).unwrap(),
+            }
+        }
+        writer.set_root_mode(0o755);
+        let mut bytes = Cursor::new(Vec::new());
+        writer.write(&mut bytes).unwrap();
+        bytes.into_inner()
+    }
+}
