@@ -22,8 +22,9 @@ use udi::{Error, Result};
 
 use crate::{Store, beneath};
 
-/// Everybody passes, nobody lists; what is made below keeps the directory's group.
-const DIRECTORY: u32 = 0o2711;
+/// Everybody passes, nobody lists. The set-group-ID bit comes from the directory above: who
+/// runs us may not be in the store's group, and then Linux lets us inherit but not set it.
+const DIRECTORY: u32 = 0o711;
 
 /// The right to write: only the store's owner gets one.
 #[derive(Debug)]
@@ -60,10 +61,15 @@ impl Keeper<'_> {
         }
         for (end, _) in path.match_indices('/').chain([(path.len(), "")]) {
             let part = &path[..end];
-            match rustix::fs::mkdirat(self.store.top(), part, Mode::from(0o700)) {
+            match rustix::fs::mkdirat(self.store.top(), part, Mode::from(DIRECTORY)) {
                 Ok(()) => {
                     let dir = beneath::open(self.store.top(), part, flags).map_err(failed)?;
-                    rustix::fs::fchmod(&dir, Mode::from(DIRECTORY)).map_err(failed)?;
+                    let mode = rustix::fs::fstat(&dir).map_err(failed)?.st_mode;
+                    // The umask took something away.
+                    if mode & 0o777 != DIRECTORY {
+                        let mode = Mode::from(mode & 0o2000 | DIRECTORY);
+                        rustix::fs::fchmod(&dir, mode).map_err(failed)?;
+                    }
                 }
                 Err(Errno::EXIST) => {}
                 Err(error) => return Err(failed(error)),

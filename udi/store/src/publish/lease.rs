@@ -126,10 +126,10 @@ impl Keeper<'_> {
         }
         for (temp, _) in temps {
             let nonce = temp.split('.').next().unwrap_or("");
-            if !alive.iter().any(|a| a == nonce) {
-                if let Ok(tmp) = self.directory("tmp") {
-                    let _ = rustix::fs::unlinkat(&tmp, &temp, AtFlags::empty());
-                }
+            if !alive.iter().any(|a| a == nonce)
+                && let Ok(tmp) = self.directory("tmp")
+            {
+                let _ = rustix::fs::unlinkat(&tmp, &temp, AtFlags::empty());
             }
         }
     }

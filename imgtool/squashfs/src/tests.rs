@@ -1,0 +1,209 @@
+//! Images are read back by an independent reader (backhand); the kernel's reader and
+//! unsquashfs have their turn in `tests/kernel.rs`.
+
+use std::collections::BTreeMap;
+use std::io::{Cursor, Read};
+
+use backhand::{FilesystemReader, InnerNode};
+use proptest::prelude::*;
+
+use super::*;
+
+const META: Meta = Meta { mode: 0o640, uid: 1000, gid: 70000, mtime: 1_700_000_000 };
+
+#[derive(Clone, Debug)]
+enum Node {
+    File(Vec<Piece>),
+    Symlink(String),
+    Fifo,
+    Directory(BTreeMap<String, Node>),
+}
+
+#[derive(Clone, Debug)]
+enum Piece {
+    Bytes(Vec<u8>),
+    Repeat(u8, u32),
+    Hole(u32),
+}
+
+fn piece() -> impl Strategy<Value = Piece> {
+    prop_oneof![
+        prop::collection::vec(any::<u8>(), 0..200).prop_map(Piece::Bytes),
+        (any::<u8>(), 0..20_000u32).prop_map(|(b, n)| Piece::Repeat(b, n)),
+        (0..20_000u32).prop_map(Piece::Hole),
+    ]
+}
+
+fn tree() -> impl Strategy<Value = BTreeMap<String, Node>> {
+    let leaf = prop_oneof![
+        prop::collection::vec(piece(), 0..5).prop_map(Node::File),
+        "[a-z/.]{1,20}".prop_map(Node::Symlink),
+        Just(Node::Fifo),
+    ];
+    let node = leaf.prop_recursive(4, 60, 12, |node| {
+        prop::collection::btree_map("[a-zA-Zé-]{1,12}", node, 0..12).prop_map(Node::Directory)
+    });
+    prop::collection::btree_map("[a-zA-Z]{1,6}", node, 0..12)
+}
+
+fn bytes(pieces: &[Piece]) -> Vec<u8> {
+    pieces.iter().fold(Vec::new(), |mut all, piece| {
+        match piece {
+            Piece::Bytes(bytes) => all.extend(bytes),
+            Piece::Repeat(byte, n) => all.resize(all.len() + *n as usize, *byte),
+            Piece::Hole(n) => all.resize(all.len() + *n as usize, 0),
+        }
+        all
+    })
+}
+
+fn contents(
+    writer: &mut Writer<Cursor<Vec<u8>>>,
+    nodes: &BTreeMap<String, Node>,
+    out: &mut Vec<Contents>,
+) {
+    for node in nodes.values() {
+        match node {
+            Node::File(pieces) => {
+                writer.begin().unwrap();
+                for piece in pieces {
+                    match piece {
+                        Piece::Hole(n) => writer.hole(u64::from(*n)).unwrap(),
+                        other => writer.write(&bytes(std::slice::from_ref(other))).unwrap(),
+                    }
+                }
+                out.push(writer.end().unwrap());
+            }
+            Node::Directory(nodes) => contents(writer, nodes, out),
+            _ => {}
+        }
+    }
+}
+
+fn names(
+    tree: &mut Tree<Cursor<Vec<u8>>>,
+    nodes: &BTreeMap<String, Node>,
+    from: &mut impl Iterator<Item = Contents>,
+) {
+    for (name, node) in nodes {
+        let name = name.as_bytes();
+        match node {
+            Node::File(_) => drop(tree.file(name, META, from.next().unwrap(), 1).unwrap()),
+            Node::Symlink(target) => drop(tree.symlink(name, META, target.as_bytes(), 1).unwrap()),
+            Node::Fifo => drop(tree.special(name, META, Special::Fifo, 1).unwrap()),
+            Node::Directory(nodes) => {
+                tree.enter(name, META).unwrap();
+                names(tree, nodes, from);
+                tree.leave().unwrap();
+            }
+        }
+    }
+}
+
+fn image(nodes: &BTreeMap<String, Node>, threads: usize) -> Vec<u8> {
+    let options = Options { block_size: 4096, level: 1, threads };
+    let mut writer = Writer::new(Cursor::new(Vec::new()), options).unwrap();
+    let mut all = Vec::new();
+    contents(&mut writer, nodes, &mut all);
+    let mut tree = writer.into_tree().unwrap();
+    tree.enter(b"", META).unwrap();
+    names(&mut tree, nodes, &mut all.into_iter());
+    tree.leave().unwrap();
+    tree.finish().unwrap().0.into_inner()
+}
+
+fn flatten(at: &str, nodes: &BTreeMap<String, Node>, out: &mut BTreeMap<String, Option<Vec<u8>>>) {
+    for (name, node) in nodes {
+        let path = format!("{at}/{name}");
+        match node {
+            Node::File(pieces) => drop(out.insert(path, Some(bytes(pieces)))),
+            Node::Symlink(target) => drop(out.insert(path, Some(target.clone().into_bytes()))),
+            Node::Fifo => drop(out.insert(path, None)),
+            Node::Directory(nodes) => {
+                out.insert(path.clone(), None);
+                flatten(&path, nodes, out);
+            }
+        }
+    }
+}
+
+fn read_back(image: Vec<u8>) -> BTreeMap<String, Option<Vec<u8>>> {
+    let reader = FilesystemReader::from_reader(Cursor::new(image)).unwrap();
+    let mut found = BTreeMap::new();
+    for node in reader.files().filter(|node| node.fullpath.as_os_str() != "/") {
+        let header = node.header;
+        let meta = (header.permissions, header.uid, header.gid, header.mtime);
+        let link = matches!(node.inner, InnerNode::Symlink(_));
+        assert_eq!(meta, (if link { 0o777 } else { META.mode }, META.uid, META.gid, META.mtime));
+        let bytes = match &node.inner {
+            InnerNode::File(file) => {
+                let mut bytes = Vec::new();
+                reader.file(file).reader().read_to_end(&mut bytes).unwrap();
+                Some(bytes)
+            }
+            InnerNode::Symlink(link) => Some(link.link.to_str().unwrap().as_bytes().to_vec()),
+            _ => None,
+        };
+        found.insert(node.fullpath.to_str().unwrap().to_owned(), bytes);
+    }
+    found
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
+    #[test]
+    fn another_reader_finds_what_was_written(nodes in tree()) {
+        let mut expected = BTreeMap::new();
+        flatten("", &nodes, &mut expected);
+        prop_assert_eq!(read_back(image(&nodes, 2)), expected);
+    }
+
+    #[test]
+    fn the_image_does_not_depend_on_the_threads(nodes in tree()) {
+        prop_assert_eq!(image(&nodes, 1), image(&nodes, 4));
+    }
+}
+
+#[test]
+fn a_large_directory_is_read_back_whole() {
+    let nodes = (0..20_000).map(|n| (format!("entry-number-{n}"), Node::Fifo)).collect();
+    let mut expected = BTreeMap::new();
+    flatten("", &nodes, &mut expected);
+    assert_eq!(read_back(image(&nodes, 2)), expected);
+}
+
+#[test]
+fn names_that_are_none_or_come_twice_are_refused() {
+    let mut writer = Writer::new(Cursor::new(Vec::new()), Options::default()).unwrap();
+    writer.begin().unwrap();
+    let contents = writer.end().unwrap();
+    let mut tree = writer.into_tree().unwrap();
+    assert!(tree.file(b"x", META, contents, 1).is_err(), "outside of the root");
+    tree.enter(b"", META).unwrap();
+    let long = [b'x'; 256];
+    for bad in [&b""[..], b".", b"..", b"a/b", b"a\0", &long] {
+        assert!(tree.file(bad, META, contents, 1).is_err());
+        assert!(tree.enter(bad, META).is_err());
+    }
+    tree.file(b"b", META, contents, 1).unwrap();
+    for late in [b"a", b"b"] {
+        assert!(tree.file(late, META, contents, 1).is_err());
+    }
+    assert!(tree.symlink(b"c", META, b"", 1).is_err());
+    assert!(tree.symlink(b"c", META, &[b'x'; 4096], 1).is_err());
+    assert!(tree.file(b"c", META, Contents(1), 1).is_err(), "contents that are not there");
+}
+
+#[test]
+fn the_number_of_names_must_be_what_was_announced() {
+    for names in 1..4u8 {
+        let mut tree =
+            Writer::new(Cursor::new(Vec::new()), Options::default()).unwrap().into_tree().unwrap();
+        tree.enter(b"", META).unwrap();
+        let inode = tree.special(&[b'a'], META, Special::Fifo, 2).unwrap();
+        let more = (1..names).try_for_each(|n| tree.link(&[b'a' + n], inode));
+        assert_eq!(more.is_ok(), names <= 2);
+        tree.leave().unwrap();
+        assert_eq!(tree.finish().is_ok(), names >= 2);
+    }
+}
