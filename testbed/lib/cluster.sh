@@ -41,18 +41,18 @@ start_node() {
         -e ROLE="$role" -e NODES="$nodes"
 }
 
-# nodes_idle N: all N compute nodes are idle and unreserved.
-nodes_idle() {
-    local idle
-    idle=$(docker exec "$(container ctl)" timeout 2 sinfo -h -N -o '%T' 2>/dev/null | grep -cx 'idle' || true)
-    [[ $idle == "$1" ]]
+# nodes_ready N: all N compute nodes take jobs.
+nodes_ready() {
+    local ready
+    ready=$(docker exec "$(container ctl)" timeout 2 sinfo -h -N -o '%T' 2>/dev/null | grep -cxE 'idle|mixed|allocated|completing' || true)
+    [[ $ready == "$1" ]]
 }
 
 # wait_for_slurm N
 wait_for_slurm() {
     local node end=$((SECONDS + 60))
     while ((SECONDS < end)); do
-        nodes_idle "$1" && return
+        nodes_ready "$1" && return
         for node in ctl $(compute_nodes); do
             running "$(container "$node")" && continue
             docker logs --tail 20 "$(container "$node")" >&2
@@ -60,8 +60,21 @@ wait_for_slurm() {
         done
         sleep 0.2
     done
-    docker exec "$(container ctl)" timeout 2 sinfo -N -o '%N %T %E' >&2 || docker exec "$(container ctl)" tail -n 20 /var/log/slurm/slurmctld.log >&2 || true
-    die "the $1 nodes are not idle after a minute: see above, and testbed/on ctl tail /var/log/slurm/slurmctld.log"
+    docker exec "$(container ctl)" timeout 2 sinfo -N -o '%N %T %E' >&2 ||
+        docker exec "$(container ctl)" tail -n 20 /var/log/slurm/slurmctld.log >&2 || true
+    die "the $1 nodes are not ready after a minute: see above, and testbed/on ctl tail /var/log/slurm/slurmctld.log"
+}
+
+# restart_slurm: controller and nodes, at the same time: a node registers when its slurmd starts.
+restart_slurm() {
+    local node pids=()
+    docker exec "$(container ctl)" sv -w 30 restart /run/service/slurmctld >/dev/null
+    for node in $(compute_nodes); do
+        docker exec "$(container "$node")" restart-slurmd &
+        pids+=($!)
+    done
+    for node in "${pids[@]}"; do wait "$node" || die "a node does not come back: see above"; done
+    wait_for_slurm "$(running_nodes)"
 }
 
 # check_node NODE: what the plugin needs, tried; a shortcoming is said, and is no reason to stop.
