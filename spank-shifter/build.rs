@@ -1,8 +1,4 @@
-//! Linker flags that a plugin of Slurm's needs.
-#![allow(clippy::print_stdout)] // how a build script talks to cargo
-
+//! Slurm unloads plugins and loads them again; Rust's thread-locals do not survive that.
 fn main() {
-    // Slurm unloads and loads plugins again, and Rust's thread-locals do not survive that.
     println!("cargo:rustc-cdylib-link-arg=-Wl,-z,nodelete");
-    println!("cargo:rerun-if-changed=build.rs");
 }

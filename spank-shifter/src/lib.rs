@@ -1,1 +1,88 @@
-//! Work in progress.
+//! The SPANK plugin: every rank of a job wakes up inside its image.
+//!
+//! One file for each place where Slurm loads us: a command ([`submit`]), slurmstepd
+//! ([`remote`]), a rank ([`rank`]), slurmd and the epilog ([`node`]). What a failure may do in
+//! each hook is not decided here but in `slurm`'s one table.
+#![forbid(unsafe_code)]
+
+mod node;
+mod options;
+mod rank;
+mod remote;
+mod submit;
+
+use slurm::spank::{Context, Given, Opt, Origin, Plugin, Spank};
+use udi::Result;
+
+use crate::options::Options;
+use crate::remote::Staged;
+
+/// What lives between the hooks of one process.
+#[derive(Debug, Default)]
+struct Shifter {
+    options: Options,
+    staged: Option<Staged>,
+}
+
+slurm::spank_plugin!(
+    name = "shifter",
+    type = Shifter,
+    hooks = [init, init_post_opt, task_init_privileged, task_init, job_epilog]
+);
+
+impl Plugin for Shifter {
+    type Error = udi::Error;
+
+    const OPTIONS: &'static [Opt] = options::ALL;
+
+    fn asked_for(spank: &Spank<'_>, given: &Given) -> bool {
+        options::asked_for(spank, given)
+    }
+
+    fn option(&mut self, option: &'static Opt, value: Option<&str>, _: Origin) -> Result<()> {
+        self.options.take(option.name, value.unwrap_or_default())
+    }
+
+    fn init(&mut self, spank: &mut Spank<'_>) -> Result<()> {
+        match spank.context() {
+            Context::Local | Context::Allocator => submit::forget_the_jobs_options(spank),
+            Context::Slurmd => node::start(),
+            _ => Ok(()),
+        }
+    }
+
+    fn init_post_opt(&mut self, spank: &mut Spank<'_>) -> Result<()> {
+        match spank.context() {
+            Context::Local | Context::Allocator => submit::submit(spank, &self.options),
+            Context::Remote => {
+                self.staged = remote::stage(spank, &self.options)?;
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn task_init_privileged(&mut self, spank: &mut Spank<'_>) -> Result<()> {
+        rank::enter(spank, self.staged.as_ref())
+    }
+
+    fn task_init(&mut self, spank: &mut Spank<'_>) -> Result<()> {
+        rank::edit_environment(spank, self.staged.as_ref())
+    }
+
+    fn job_epilog(&mut self, spank: &mut Spank<'_>) -> Result<()> {
+        node::end_of_job(spank)
+    }
+}
+
+/// Where Slurm refused something it always grants: our fault, not the user's.
+fn slurm_refused(error: slurm::Error) -> udi::Error {
+    udi::Error::bug("Slurm refused").because(error)
+}
+
+/// For tests of failure: panics if the site's configuration says so for this place.
+fn debug_panic(site: &udi::Config, place: &str) {
+    if site.node.debug_panic == place {
+        panic!("planted in {place} by node.debug_panic");
+    }
+}

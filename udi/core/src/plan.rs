@@ -146,6 +146,11 @@ impl Plan {
         Ok(Self { image: facts.image.clone(), files, mounts, protected, user: facts.user.clone() })
     }
 
+    /// The directories of every UDI that a job may have for itself.
+    pub fn per_job(site: &Config) -> Result<Vec<Mount>> {
+        Ok(builtin(site)?.into_iter().filter(|mount| mount.flags.per_job).collect())
+    }
+
     /// Whether a user's mount may be at `resolved`, where symbolic links led it.
     pub fn check_target(&self, mount: &Mount, resolved: &GuestPath) -> Result<()> {
         let Origin::Volume(typed) = &mount.origin else {

@@ -6,6 +6,7 @@
 //! step of a job pins it below `/run/shifter/jobs`, ranks enter it ([`Udi::enter`]), and the
 //! epilog drops the pin ([`Node::drop_job`]).
 
+mod account;
 mod assemble;
 mod fault;
 mod guest;
@@ -20,6 +21,7 @@ mod open;
 mod sys;
 mod udi;
 
+pub use crate::account::{own_uid, user};
 pub use crate::image::ImageFile;
 pub use crate::job::{Dropped, JobKey};
 pub use crate::kernel::check as check_kernel;

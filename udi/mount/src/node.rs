@@ -50,6 +50,14 @@ impl Node {
         Ok(is_ours(base)?.then(|| Self { base: base.to_owned() }))
     }
 
+    /// Whether what the host mounts from now on appears inside UDIs that run already.
+    pub fn host_is_shared(&self) -> bool {
+        let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        // proc_pid_mountinfo(5): the mount point is the fifth field, the peer group a later one.
+        let root = table.lines().find(|line| line.split(' ').nth(4) == Some("/"));
+        root.is_some_and(|line| line.contains(" shared:"))
+    }
+
     pub(crate) fn path(&self, below: &str) -> String {
         format!("{}/{below}", self.base)
     }

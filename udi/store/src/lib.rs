@@ -15,6 +15,7 @@
 
 mod acl;
 mod beneath;
+mod info;
 mod manifest;
 pub mod publish;
 mod reference;

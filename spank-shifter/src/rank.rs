@@ -1,0 +1,55 @@
+//! In a rank: entering the image while it is still root, and its environment as the user.
+
+use std::collections::BTreeMap;
+
+use slurm::spank::Spank;
+use udi::{Edit, Error, Result};
+use udi_store::Store;
+
+use crate::remote::Staged;
+use crate::{debug_panic, options, slurm_refused};
+
+/// Takes the rank into the image. What Slurm does next (working directory, becoming the user,
+/// finding and executing the command) then happens inside.
+pub(crate) fn enter(spank: &Spank<'_>, staged: Option<&Staged>) -> Result<()> {
+    match staged {
+        Some(staged) => {
+            debug_panic(&staged.site, "enter");
+            staged.udi.enter()
+        }
+        // Never on the host because something was forgotten.
+        None if options::asked_for(spank, &slurm::spank::Given::default()) => {
+            Err(Error::bug("the image was not staged"))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Gives the rank the environment of DESIGN §7. Runs inside, as the user.
+pub(crate) fn edit_environment(spank: &mut Spank<'_>, staged: Option<&Staged>) -> Result<()> {
+    let Some(staged) = staged else { return Ok(()) };
+    debug_panic(&staged.site, "environment");
+    let image = Store::info_inside()?;
+    let modules = staged.request.modules(&staged.site)?;
+    // A variable that is not text is left as it is.
+    let job: BTreeMap<String, String> = spank
+        .job_environment()
+        .map_err(slurm_refused)?
+        .into_iter()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    let digest = staged.request.image().digest().map(ToString::to_string).unwrap_or_default();
+    let about = [
+        ("SHIFTER_RUNTIME", "1".to_owned()),
+        ("SHIFTER_IMAGE", digest),
+        ("SHIFTER_IMAGEREQUEST", staged.request.image().name()),
+    ];
+    for edit in udi::edits(&job, &image, &modules, &staged.site, &about) {
+        match edit {
+            Edit::Set(name, value) => spank.setenv(&name, &value),
+            Edit::Unset(name) => spank.unsetenv(&name),
+        }
+        .map_err(slurm_refused)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,117 @@
+//! In srun, sbatch and salloc, as the user: options become a request, the request is checked
+//! and pinned to a digest, and the job's environment carries it. A mistake found here costs
+//! nobody anything.
+
+use std::path::Path;
+
+use slurm::spank::{Context, Spank};
+use udi::{Ask, Config, Error, Request, Result, VAR_IMAGE, VAR_MODULE, VAR_VOLUME};
+use udi_store::Store;
+
+use crate::options::Options;
+use crate::slurm_refused;
+
+/// Set in a step's environment when its request is not its job's.
+pub(crate) const VAR_STEP: &str = "SLURM_SHIFTER_STEP";
+
+/// What job_submit and the epilog read; slurmctld keeps these with the job.
+const CONTROL: [(&str, &str); 3] =
+    [(VAR_IMAGE, "SHIFTER_IMAGE"), (VAR_VOLUME, "SHIFTER_VOLUME"), (VAR_MODULE, "SHIFTER_MODULE")];
+
+/// Keeps Slurm from repeating the surrounding job's options as if they had been typed again.
+///
+/// srun inherits the job's request from our own variables, option by option. A nested sbatch
+/// or salloc is a new job and inherits nothing.
+pub(crate) fn forget_the_jobs_options(spank: &mut Spank<'_>) -> Result<()> {
+    for option in crate::options::ALL {
+        let name = format!("_SLURM_SPANK_OPTION_shifter_{}", option.name);
+        for name in [format!("SLURM_SPANK_{name}"), name] {
+            spank.unsetenv(&name).map_err(slurm_refused)?;
+        }
+    }
+    for (_, control) in CONTROL {
+        spank.unsetenv(&format!("SLURM_SPANK_{control}")).map_err(slurm_refused)?;
+    }
+    if spank.context() == Context::Allocator && in_a_job(spank)? {
+        forget_the_request(spank)?;
+    }
+    Ok(())
+}
+
+fn in_a_job(spank: &Spank<'_>) -> Result<bool> {
+    Ok(spank.getenv_os("SLURM_JOB_ID").map_err(slurm_refused)?.is_some())
+}
+
+fn forget_the_request(spank: &mut Spank<'_>) -> Result<()> {
+    for name in [VAR_IMAGE, VAR_VOLUME, VAR_MODULE, VAR_STEP] {
+        spank.unsetenv(name).map_err(slurm_refused)?;
+    }
+    Ok(())
+}
+
+/// Checks what was asked for and puts it into the environment of job or step.
+pub(crate) fn submit(spank: &mut Spank<'_>, given: &Options) -> Result<()> {
+    let job = Options::of_environment(spank)?;
+    if given.is_empty() && (job.is_empty() || in_a_job(spank)?) {
+        // Nothing new: the job's request was checked when it was submitted, and will be again
+        // on the node.
+        return Ok(());
+    }
+    let site = udi_store::site::load(Path::new(Config::PATH))?;
+    crate::debug_panic(&site, "submit");
+    let step = given.clone().or(job.clone());
+    match step.parse(&site)? {
+        Ask::Nothing => Ok(()),
+        Ask::Host => host(spank),
+        Ask::Image(request) => {
+            let request = pin(&request, &site)?;
+            let same_as_job = matches!(
+                job.parse(&site), Ok(Ask::Image(of_job)) if of_job.identity() == request.identity()
+            );
+            let of_step = in_a_job(spank)? && !same_as_job;
+            write(spank, &request, of_step)
+        }
+    }
+}
+
+/// `--image=none`.
+fn host(spank: &mut Spank<'_>) -> Result<()> {
+    forget_the_request(spank)?;
+    if spank.context() == Context::Local {
+        // The job may have an image; this step has none.
+        spank.setenv(VAR_IMAGE, "none").map_err(slurm_refused)?;
+    }
+    Ok(())
+}
+
+/// Finds the image in the store, with the user's own rights, and pins the request to its
+/// digest: later pulls of the name change nothing for this job.
+fn pin(request: &Request, site: &Config) -> Result<Request> {
+    let store = Store::open(&site.store)?;
+    let image = request.image();
+    let uid = udi_mount::own_uid();
+    let digest = store.resolve(image, &site.images.platform, uid)?;
+    store.open_image(&digest).map_err(|error| match error.blame() {
+        udi::Blame::User => Error::user(format!("--image={image}: {}", error.what()))
+            .hint("shifterimg images lists the images you may use"),
+        _ => error,
+    })?;
+    Ok(request.pinned(&digest))
+}
+
+fn write(spank: &mut Spank<'_>, request: &Request, of_step: bool) -> Result<()> {
+    let variables = request.to_env();
+    for (name, value) in &variables {
+        spank.setenv(name, value).map_err(slurm_refused)?;
+    }
+    if of_step {
+        return spank.setenv(VAR_STEP, "own").map_err(slurm_refused);
+    }
+    spank.unsetenv(VAR_STEP).map_err(slurm_refused)?;
+    for ((name, value), (_, control)) in variables.iter().zip(CONTROL) {
+        spank.job_control_setenv(control, value).map_err(|error| {
+            Error::bug(format!("cannot record {name} for slurmctld")).because(error)
+        })?;
+    }
+    Ok(())
+}

@@ -1,0 +1,27 @@
+//! What an image says of itself, read from inside it.
+
+use std::fs::File;
+use std::io::Read;
+
+use udi::{Error, ImageInfo, Result};
+
+/// Larger files are not ours.
+const MAX_BYTES: u64 = 8 << 20;
+
+impl crate::Store {
+    /// Reads `/.shifter/image.json` of the calling process's root, which is the image's.
+    /// An image without one (not of our making) says nothing.
+    pub fn info_inside() -> Result<ImageInfo> {
+        let broken = || Error::admin(format!("cannot read the image's {}", ImageInfo::PATH));
+        let file = match File::open(ImageInfo::PATH) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(ImageInfo::default());
+            }
+            Err(error) => return Err(broken().because(error)),
+        };
+        let mut bytes = Vec::new();
+        file.take(MAX_BYTES).read_to_end(&mut bytes).map_err(|e| broken().because(e))?;
+        serde_json::from_slice(&bytes).map_err(|e| broken().because(e))
+    }
+}
