@@ -7,7 +7,7 @@
 use std::{env, error::Error, path::PathBuf};
 
 /// Everything the crate calls or looks into, and nothing else.
-const FUNCTIONS: &str = "slurm_(error|info|verbose|debug|spank_log)|spank_(context|get_item|getenv|\
+const FUNCTIONS: &str = "spank_(context|get_item|getenv|\
      setenv|unsetenv|strerror|option_register|option_getopt|job_control_(get|set|unset)env)";
 const TYPES: &str = "spank_.*|job_desc_msg_t";
 const CONSTANTS: &str = "SLURM_VERSION_NUMBER|SLURM_ERROR|SLURM_(BATCH_SCRIPT|EXTERN_CONT|INTERACTIVE_STEP)|\

@@ -20,6 +20,7 @@ compile_error!(
 mod export;
 pub mod job_submit;
 pub mod log;
+pub mod process;
 pub mod spank;
 
 mod error;

@@ -1,17 +1,22 @@
 //! What is looked up in the running process instead of being linked: functions that not every
 //! Slurm program or release has, and what other plugins say of themselves.
 
-use std::ffi::{CStr, CString, c_char, c_int, c_long, c_void};
+use std::{
+    ffi::{CStr, CString, c_char, c_int, c_long, c_void},
+    ptr::NonNull,
+};
+
+/// The address of `name` in this process.
+pub(crate) fn find(name: &CStr) -> Option<NonNull<c_void>> {
+    // SAFETY: a lookup by a NUL-terminated name.
+    NonNull::new(unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) })
+}
 
 /// What `slurm_api_version()` of the running libslurm returns.
 pub(crate) fn api_version() -> Option<u32> {
-    // SAFETY: a lookup by a NUL-terminated name.
-    let found = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"slurm_api_version".as_ptr()) };
-    if found.is_null() {
-        return None;
-    }
+    let found = find(c"slurm_api_version")?;
     // SAFETY: slurm.h declares `long slurm_api_version(void)` in every release.
-    let function: extern "C" fn() -> c_long = unsafe { std::mem::transmute(found) };
+    let function: extern "C" fn() -> c_long = unsafe { std::mem::transmute(found.as_ptr()) };
     u32::try_from(function()).ok()
 }
 

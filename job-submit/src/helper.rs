@@ -1,0 +1,222 @@
+//! Asking `shifter-check`, without ever waiting for long.
+//!
+//! The image store is on a shared file system that may hang, and a process that hangs there cannot
+//! always be killed: so slurmctld waits at most [`LIMIT`] for an answer, never for a process to end,
+//! and after a time-out asks nothing for [`PAUSE`].
+
+use std::{
+    io::{ErrorKind, Read, Write},
+    os::fd::AsFd,
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use udi::ImageRef;
+
+use crate::protocol::{Answer, MAX_BYTES, Question};
+
+const PROGRAM: &str = "/usr/libexec/shifter/shifter-check";
+const LIMIT: Duration = Duration::from_millis(200);
+const PAUSE: Duration = Duration::from_secs(30);
+
+/// The helper program, and what is known of it.
+#[derive(Debug)]
+pub(crate) struct Helper {
+    program: PathBuf,
+    /// When it may be asked again after a time-out.
+    resume: Mutex<Option<Instant>>,
+    /// Those that were not waited for.
+    left: Mutex<Vec<Child>>,
+}
+
+impl Default for Helper {
+    fn default() -> Helper {
+        Helper::at(PROGRAM.into())
+    }
+}
+
+impl Helper {
+    fn at(program: PathBuf) -> Helper {
+        Helper { program, resume: Mutex::new(None), left: Mutex::new(Vec::new()) }
+    }
+
+    /// Whether the user (uid, gid) may have `image`, and its digest.
+    pub(crate) fn ask(&self, image: &ImageRef, (uid, gid): (u32, u32)) -> Result<Answer, Silence> {
+        self.reap();
+        if lock(&self.resume).is_some_and(|resume| Instant::now() < resume) {
+            return Err(Silence::NoAnswer);
+        }
+        let question = Question { uid, gid, image: image.to_string() };
+        let broken = |why: String| {
+            let why = format!("{} {why}", self.program.display());
+            slurm::log::error(&format!("shifter: {why}"));
+            Silence::Broken(why)
+        };
+        let mut child =
+            self.start(&question).map_err(|error| broken(format!("does not start: {error}")))?;
+        let answer = match read(&mut child, Instant::now() + LIMIT) {
+            Heard::Answer(answer) => Ok(answer),
+            Heard::Nonsense => Err(broken("gave no answer".into())),
+            Heard::NothingInTime => {
+                slurm::log::error(&format!(
+                    "shifter: the image store did not answer in {} ms; it is not asked again for \
+                     {} s",
+                    LIMIT.as_millis(),
+                    PAUSE.as_secs()
+                ));
+                *lock(&self.resume) = Some(Instant::now() + PAUSE);
+                // It may be beyond reach of any signal until the store answers.
+                let _best_effort = child.kill();
+                Err(Silence::NoAnswer)
+            }
+        };
+        lock(&self.left).push(child);
+        self.reap();
+        answer
+    }
+
+    /// A cleared environment, and nothing of slurmctld's but the three pipes.
+    fn start(&self, question: &Question) -> std::io::Result<Child> {
+        let mut child = Command::new(&self.program)
+            .env_clear()
+            .current_dir("/")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()?;
+        if let Some(mut stdin) = child.stdin.take() {
+            // Less than a pipe holds: this does not wait. If it has died already, reading says so.
+            let _answered_by_reading = stdin.write_all(question.to_text().as_bytes());
+        }
+        Ok(child)
+    }
+
+    /// Collects those that have ended, without waiting.
+    fn reap(&self) {
+        lock(&self.left).retain_mut(|child| matches!(child.try_wait(), Ok(None)));
+    }
+}
+
+/// Why there is no answer.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Silence {
+    /// The store did not answer in time, now or a moment ago.
+    NoAnswer,
+    /// The helper does not work; these words are for an administrator.
+    Broken(String),
+}
+
+/// What came out of the helper.
+enum Heard {
+    Answer(Answer),
+    Nonsense,
+    NothingInTime,
+}
+
+/// Reads until the helper closes its end, or until `deadline`.
+fn read(child: &mut Child, deadline: Instant) -> Heard {
+    let Some(mut stdout) = child.stdout.take() else { return Heard::Nonsense };
+    let mut said = Vec::new();
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let Ok(timeout) = Timespec::try_from(left) else { return Heard::NothingInTime };
+        let mut fds = [PollFd::from_borrowed_fd(stdout.as_fd(), PollFlags::IN)];
+        match poll(&mut fds, Some(&timeout)) {
+            Ok(0) => return Heard::NothingInTime,
+            Err(rustix::io::Errno::INTR) if !left.is_zero() => continue,
+            Err(_) => return Heard::NothingInTime,
+            Ok(_) => {}
+        }
+        let mut buffer = [0; MAX_BYTES];
+        match stdout.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(length) if said.len() + length <= MAX_BYTES => {
+                said.extend_from_slice(&buffer[..length]);
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Ok(_) | Err(_) => return Heard::Nonsense,
+        }
+    }
+    let answer = std::str::from_utf8(&said).ok().and_then(Answer::parse);
+    answer.map_or(Heard::Nonsense, Heard::Answer)
+}
+
+/// These locks guard plain data that is whole at every moment.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+    use udi::Names;
+
+    fn helper(script: &str) -> (tempfile::TempDir, Helper) {
+        let dir = tempfile::tempdir().unwrap();
+        let program = dir.path().join("check");
+        std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
+        std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
+        (dir, Helper::at(program))
+    }
+
+    fn ask(helper: &Helper) -> Result<Answer, Silence> {
+        let names = Names { registry: "docker.io".into(), tag: "latest".into() };
+        helper.ask(&ImageRef::parse("a:1", &names).unwrap(), (1000, 100))
+    }
+
+    #[test]
+    fn the_question_comes_on_standard_input_and_the_answer_is_taken_from_standard_output() {
+        let (_dir, helper) = helper(
+            "read uid; read gid; read image\nprintf 'user\\n%s %s %s\\n\\n' $uid $gid $image",
+        );
+        let Ok(Answer::No { what, .. }) = ask(&helper) else { panic!() };
+        assert_eq!(what, "1000 100 docker:docker.io/library/a:1");
+    }
+
+    #[test]
+    fn a_helper_that_hangs_is_not_waited_for_and_not_asked_again_for_a_while() {
+        // `exec`, so that the one process that is killed is the one that hangs.
+        let (dir, helper) = helper("echo x >> \"$(dirname $0)/asked\"; exec sleep 60");
+        assert_eq!(ask(&helper), Err(Silence::NoAnswer));
+        assert_eq!(ask(&helper), Err(Silence::NoAnswer));
+        let asked = std::fs::read_to_string(dir.path().join("asked")).unwrap_or_default();
+        assert!(asked.len() <= 2, "asked twice");
+        *lock(&helper.resume) = None;
+        assert_eq!(ask(&helper), Err(Silence::NoAnswer));
+        assert!(lock(&helper.left).len() <= 2);
+    }
+
+    #[test]
+    fn a_helper_that_closes_its_output_but_lives_on_is_not_waited_for() {
+        let (_dir, helper) = helper("exec >&-; exec sleep 60");
+        assert!(matches!(ask(&helper), Err(Silence::Broken(_))));
+        for child in lock(&helper.left).iter_mut() {
+            child.kill().unwrap();
+        }
+    }
+
+    #[test]
+    fn a_helper_that_is_not_there_or_says_nonsense_is_named() {
+        let (dir, told_nothing) = helper("echo nonsense");
+        let (told_too_much_dir, told_too_much) = helper("yes");
+        for helper in [told_nothing, told_too_much, Helper::at(dir.path().join("none"))] {
+            let Err(Silence::Broken(why)) = ask(&helper) else { panic!() };
+            assert!(why.starts_with(helper.program.to_str().unwrap()), "{why}");
+            for child in lock(&helper.left).iter_mut() {
+                let _ended_already = child.kill();
+            }
+        }
+        drop(told_too_much_dir);
+    }
+
+    #[test]
+    fn nothing_of_the_environment_gets_to_the_helper() {
+        let (_dir, helper) = helper("printf 'user\\n%s\\n\\n' \"$CARGO_MANIFEST_DIR$HOME\"");
+        let Ok(Answer::No { what, .. }) = ask(&helper) else { panic!() };
+        assert_eq!(what, "");
+    }
+}
