@@ -53,18 +53,46 @@ pub(crate) fn plugin(arguments: &[&str], file: &str) -> PathBuf {
 
 /// Runs `script` in the fake Slurm; `environment` is the process's from its start.
 pub(crate) fn run(plugin: &Path, script: impl AsRef<[u8]>, environment: &[(&str, &str)]) -> Told {
-    let mut host = Command::new(host())
+    let mut slurm = Command::new(host());
+    slurm.arg(plugin).env_clear().envs(environment.iter().copied());
+    tell(slurm, script.as_ref())
+}
+
+/// As [`run`], on a machine of its own: a mount namespace with an empty `/run` and with `site` as
+/// `/etc/shifter/shifter.toml`. Needs root.
+pub(crate) fn run_at_site(
+    site: &str,
+    plugin: &Path,
+    script: impl AsRef<[u8]>,
+    environment: &[(&str, &str)],
+) -> Told {
+    let machine = "set -e
+        mount -t tmpfs tmpfs /mnt
+        mkdir /mnt/upper /mnt/work
+        mount -t overlay -o lowerdir=/etc,upperdir=/mnt/upper,workdir=/mnt/work overlay /etc
+        mkdir /etc/shifter
+        printf %s \"$1\" > /etc/shifter/shifter.toml
+        mount -t tmpfs -o mode=755 tmpfs /run
+        shift
+        exec \"$@\"";
+    let mut slurm = Command::new("unshare");
+    slurm
+        .args(["--mount", "--propagation", "private", "sh", "-c", machine, "sh", site])
+        .arg(host())
         .arg(plugin)
         .env_clear()
-        .envs(environment.iter().copied())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("the fake Slurm starts");
-    let mut stdin = host.stdin.take().expect("piped");
-    stdin.write_all(script.as_ref()).expect("the fake Slurm reads its script");
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .envs(environment.iter().copied());
+    tell(slurm, script.as_ref())
+}
+
+fn tell(mut slurm: Command, script: &[u8]) -> Told {
+    let mut slurm =
+        slurm.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the fake Slurm starts");
+    let mut stdin = slurm.stdin.take().expect("piped");
+    stdin.write_all(script).expect("the fake Slurm reads its script");
     drop(stdin);
-    let output = host.wait_with_output().expect("the fake Slurm ends");
+    let output = slurm.wait_with_output().expect("the fake Slurm ends");
     let told = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "the fake Slurm ended with {}:\n{told}", output.status);
     Told(told)

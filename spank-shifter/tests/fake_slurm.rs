@@ -1,0 +1,232 @@
+//! The release plugin in a fake Slurm: what it exports, what it says, and what no fault of ours may
+//! do to a job that did not ask for an image.
+
+#[path = "../../bindgen/tests/fake_slurm/mod.rs"]
+mod fake_slurm;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::OnceLock,
+};
+
+use fake_slurm::{Told, exported, plugin, run, run_at_site};
+
+fn shifter() -> &'static Path {
+    static PLUGIN: OnceLock<PathBuf> = OnceLock::new();
+    PLUGIN.get_or_init(|| plugin(&["--package", "spank-shifter"], "libshifter.so"))
+}
+
+const DIGEST: &str = "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+const RANKS: &str = "\
+    rank 0 task_init_privileged task_init\n\
+    rank 1 task_init_privileged task_init\n";
+/// A site whose image store is not there.
+const NO_STORE: &str = "[store]\npath = \"/nonexistent/store\"\nowner = \"0\"\n";
+const BROKEN: &str = "[store]\npath = 7\n";
+
+/// A step of two ranks, by alice, with `environment`.
+fn step(site: &str, environment: &[&str]) -> Told {
+    step_on(site, environment, &[])
+}
+
+fn step_on(site: &str, environment: &[&str], process: &[(&str, &str)]) -> Told {
+    let env: String = environment.iter().map(|v| format!("env {v}\n")).collect();
+    let script = format!(
+        "context remote\nitem uid 1000\nitem gid 1000\nitem job 7\nitem step 0\nitem tasks 2\n\
+         {env}load\ncall init\ncount\ncall init_post_opt\n{RANKS}count\ncall exit\n"
+    );
+    run_at_site(site, shifter(), script, process)
+}
+
+fn counts(told: &Told) -> Vec<&str> {
+    told.0.lines().filter(|line| line.ends_with(" mounts")).collect()
+}
+
+/// The ranks fail and say `why` once; nothing else fails.
+#[track_caller]
+fn fails_in_the_ranks(told: &Told, why: &str) {
+    told.says("init = 0")
+        .says("init_post_opt = 0")
+        .says_times(1, &format!("user: shifter: {why}"))
+        .says("rank 0: exit 1")
+        .says("rank 1: exit 1");
+}
+
+#[track_caller]
+fn is_unaffected(told: &Told) {
+    told.says("rank 0: exit 0").says("rank 1: exit 0").never_says("= -1").never_says("user:");
+}
+
+#[test]
+fn nothing_but_the_hooks_in_use_is_exported() {
+    let expected = [
+        "plugin_name",
+        "plugin_type",
+        "plugin_version",
+        "slurm_spank_init",
+        "slurm_spank_init_post_opt",
+        "slurm_spank_job_epilog",
+        "slurm_spank_task_init",
+        "slurm_spank_task_init_privileged",
+    ];
+    assert_eq!(exported(shifter()), expected);
+}
+
+#[test]
+fn it_loads_into_every_release_of_slurm() {
+    for (api, release) in [("38", "22.05"), ("42", "24.11"), ("45", "26.05"), ("46", "26.11")] {
+        run(shifter(), "context local\nload\n", &[("FAKE_API", api)])
+            .says(&format!("loaded shifter spank {release}"));
+    }
+}
+
+#[test]
+fn commands_get_three_options() {
+    for context in ["local", "allocator"] {
+        run(shifter(), format!("context {context}\nload\ncall init\n"), &[])
+            .says("option --image")
+            .says("option --volume")
+            .says("option --module")
+            .says_times(3, "option --");
+    }
+}
+
+#[test]
+fn a_command_without_an_option_needs_no_site() {
+    for context in ["local", "allocator"] {
+        let script = format!("context {context}\nload\ncall init\ncall init_post_opt\n");
+        run(shifter(), script, &[]).says("init_post_opt = 0").never_says("user:");
+    }
+}
+
+#[test]
+fn a_nested_sbatch_does_not_inherit_and_a_nested_srun_does() {
+    let image = format!("SLURM_SHIFTER_IMAGE=docker:r/a:1@{DIGEST}");
+    let environment: Vec<_> =
+        [("SLURM_JOB_ID", "7")].into_iter().chain(image.split_once('=')).collect();
+    let show = "load\ncall init\ncall init_post_opt\nshow env SLURM_SHIFTER_IMAGE\n";
+    run(shifter(), format!("context allocator\n{show}"), &environment)
+        .says("init_post_opt = 0")
+        .says("env SLURM_SHIFTER_IMAGE=(unset)");
+    run(shifter(), format!("context local\n{show}"), &environment)
+        .says("init_post_opt = 0")
+        .says(&format!("env {image}"));
+}
+
+#[test]
+#[ignore = "needs root: a machine of its own"]
+fn a_step_without_an_image_opens_and_mounts_nothing() {
+    for site in [NO_STORE, BROKEN] {
+        let told = step(site, &["PATH=/bin"]);
+        is_unaffected(&told);
+        let counts = counts(&told);
+        assert!(matches!(counts[..], [before, after] if before == after), "{counts:?}");
+    }
+}
+
+#[test]
+#[ignore = "needs root: a machine of its own"]
+fn a_broken_site_fails_the_ranks_that_asked_and_no_other() {
+    let image = format!("SLURM_SHIFTER_IMAGE=docker:r.site/a:1@{DIGEST}");
+    let told = step(BROKEN, &[&image]);
+    fails_in_the_ranks(&told, "/etc/shifter/shifter.toml:2:8:");
+    told.says("user: shifter: This is a site problem").says("error: shifter: ");
+    let told = step(NO_STORE, &[&image]);
+    fails_in_the_ranks(&told, "cannot open the image store /nonexistent/store");
+    is_unaffected(&step(BROKEN, &["SLURM_SHIFTER_IMAGE=none"]));
+}
+
+#[test]
+#[ignore = "needs root: a machine of its own"]
+fn a_request_that_was_edited_after_submission_is_checked_again() {
+    let at_fault = [
+        ("SLURM_SHIFTER_IMAGE=NOT-A-NAME:1".to_owned(), String::new(), "--image=NOT-A-NAME:1: not"),
+        (
+            format!("SLURM_SHIFTER_IMAGE=docker:r.site/a:1@{DIGEST}"),
+            "SLURM_SHIFTER_VOLUME=/home:/etc/x".to_owned(),
+            "--volume=/home:/etc/x: /etc is protected",
+        ),
+        (
+            format!("SLURM_SHIFTER_IMAGE=docker:r.site/a:1@{DIGEST}"),
+            "SLURM_SHIFTER_MODULE=none-such".to_owned(),
+            "--module=none-such: no such module",
+        ),
+        (
+            "SLURM_SHIFTER_IMAGE=docker:r.site/a:1".to_owned(),
+            String::new(),
+            "--image=docker:r.site/a:1: nobody pinned",
+        ),
+    ];
+    for (image, other, why) in at_fault {
+        let environment: Vec<_> =
+            [image.as_str(), other.as_str()].into_iter().filter(|v| !v.is_empty()).collect();
+        fails_in_the_ranks(&step(NO_STORE, &environment), why);
+    }
+}
+
+#[test]
+#[ignore = "needs root: a machine of its own"]
+fn another_release_of_slurm_refuses_images_and_nothing_else() {
+    let image = format!("SLURM_SHIFTER_IMAGE=docker:r.site/a:1@{DIGEST}");
+    // A release that no headers are for.
+    let told = step_on(NO_STORE, &[&image], &[("FAKE_API", "60")]);
+    fails_in_the_ranks(&told, "this is Slurm 33.11.0, and the plugin is for Slurm ");
+    is_unaffected(&step_on(NO_STORE, &["PATH=/bin"], &[("FAKE_API", "60")]));
+}
+
+#[test]
+#[ignore = "needs root: a machine of its own"]
+fn a_planted_panic_fails_the_ranks_that_asked_and_no_other() {
+    let site = format!("{NO_STORE}[node]\ndebug_panic = \"stage\"\n");
+    let image = format!("SLURM_SHIFTER_IMAGE=docker:r.site/a:1@{DIGEST}");
+    let told = step(&site, &[&image]);
+    fails_in_the_ranks(&told, "this is a bug in shifter");
+    told.says("error: shifter: this is a bug in shifter: panicked at");
+    is_unaffected(&step(&site, &["PATH=/bin"]));
+}
+
+#[test]
+#[ignore = "needs root: a machine of its own"]
+fn the_batch_script_and_the_extern_step_run_on_the_host_whatever_is_broken() {
+    for special in ["0xfffffffb", "0xfffffffc", "0xfffffffa"] {
+        let script = format!(
+            "context remote\nitem uid 1000\nitem step {special}\nenv SLURM_SHIFTER_IMAGE=a:1\n\
+             load\ncall init\ncall init_post_opt\nrank 0 task_init_privileged task_init\n"
+        );
+        run_at_site(BROKEN, shifter(), script, &[]).says("rank 0: exit 0").never_says("user:");
+    }
+}
+
+#[test]
+#[ignore = "needs root: a machine of its own"]
+fn slurmd_starts_and_the_epilog_ends_whatever_is_broken() {
+    for site in [BROKEN, NO_STORE] {
+        run_at_site(site, shifter(), "context slurmd\nload\ncall init\n", &[]).says("init = 0");
+        let script = "context script\nitem job 7\nitem uid 1000\nload\ncall job_epilog\n";
+        run_at_site(site, shifter(), script, &[]).says("job_epilog = 0");
+    }
+}
+
+#[test]
+#[ignore = "needs root: a machine of its own"]
+fn a_mistake_fails_the_command_before_anything_is_queued() {
+    for (option, why) in [
+        ("image=NOT-A-NAME:1", "--image=NOT-A-NAME:1: not an image name"),
+        ("volume=/home:/mnt", "--volume needs an image"),
+    ] {
+        for context in ["local", "allocator"] {
+            let script =
+                format!("context {context}\nload\ncall init\ngive {option}\ncall init_post_opt\n");
+            run_at_site(NO_STORE, shifter(), script, &[])
+                .says(&format!("user: shifter: {why}"))
+                .says("user: shifter: hint: ")
+                .says("init_post_opt = -1");
+        }
+    }
+    let site = format!("{NO_STORE}[node]\ndebug_panic = \"submit\"\n");
+    for (option, answer) in [("give image=a:1\n", "init_post_opt = -1"), ("", "init_post_opt = 0")]
+    {
+        let script = format!("context local\nload\ncall init\n{option}call init_post_opt\n");
+        run_at_site(&site, shifter(), script, &[]).says(answer);
+    }
+}
