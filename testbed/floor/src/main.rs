@@ -9,6 +9,7 @@ mod report;
 mod stage;
 mod sys;
 
+use std::ffi::CString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -35,6 +36,12 @@ struct Args {
     /// How often to stage cold and warm, in turn.
     #[arg(long, default_value_t = 50)]
     repeat: usize,
+    /// Run this program in each UDI as its first process, and on the host for comparison.
+    #[arg(long, value_name = "PROGRAM")]
+    exec: Option<CString>,
+    /// Drop the image from the page cache before each cold staging.
+    #[arg(long)]
+    drop_cache: bool,
     /// Print every sample as JSON.
     #[arg(long)]
     json: bool,
@@ -50,8 +57,19 @@ fn run(args: &Args) -> Result<(), String> {
     let mut report = Report::new(&args.image, bench.binds());
     // In turn, so that whatever else the machine does hits both alike.
     for _ in 0..args.repeat {
+        if args.drop_cache {
+            bench.drop_cache()?;
+        }
         let cold = bench.stage_cold()?;
         report.cold(&cold);
+        if let Some(program) = &args.exec {
+            report.exec(
+                sys::run(program, None)?,
+                sys::run(program, Some(cold.namespace()))?,
+                // Again: what the first process has brought into memory is there.
+                sys::run(program, Some(cold.namespace()))?,
+            );
+        }
         let device = cold.device();
         drop(cold);
         // Without this the next round would pay for taking the last one down.

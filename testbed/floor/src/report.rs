@@ -15,6 +15,8 @@ pub(crate) struct Report {
     cold: Samples,
     warm: Samples,
     enter: Vec<f64>,
+    /// A program run on the host, as the first in a cold UDI, and as the second there.
+    exec: [Vec<f64>; 3],
 }
 
 #[derive(Debug, Default)]
@@ -52,6 +54,7 @@ impl Report {
             cold: Samples::default(),
             warm: Samples::default(),
             enter: Vec::new(),
+            exec: Default::default(),
         }
     }
 
@@ -67,6 +70,12 @@ impl Report {
         self.enter.push(micros);
     }
 
+    pub(crate) fn exec(&mut self, host: f64, first: f64, second: f64) {
+        for (samples, micros) in self.exec.iter_mut().zip([host, first, second]) {
+            samples.push(micros);
+        }
+    }
+
     /// Every total, and percentiles of every call.
     pub(crate) fn json(&self) -> Value {
         json!({
@@ -75,6 +84,9 @@ impl Report {
             "stage_cold_us": self.cold.totals,
             "stage_warm_us": self.warm.totals,
             "enter_us": self.enter,
+            "exec_host_us": self.exec[0],
+            "exec_first_us": self.exec[1],
+            "exec_second_us": self.exec[2],
             "calls_cold": self.cold.json(),
             "calls_warm": self.warm.json(),
         })
@@ -98,7 +110,15 @@ impl fmt::Display for Report {
             line(f, "TOTAL", &samples.totals)?;
         }
         writeln!(f, "\nentering, per rank")?;
-        line(f, "setns", &self.enter)
+        line(f, "setns", &self.enter)?;
+        if !self.exec[0].is_empty() {
+            writeln!(f, "\nfork, program, wait")?;
+            let names = ["on the host", "first in a cold image", "second there"];
+            for (name, samples) in names.iter().zip(&self.exec) {
+                line(f, name, samples)?;
+            }
+        }
+        Ok(())
     }
 }
 

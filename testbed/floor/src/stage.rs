@@ -92,6 +92,14 @@ impl Bench {
         self.binds.len()
     }
 
+    /// Drops the image file from the page cache. What the warm mount has read of it stays with
+    /// that mount's own loop device.
+    pub(crate) fn drop_cache(&self) -> Result<(), String> {
+        let file = File::open(&self.image).map_err(|error| format!("open image: {error}"))?;
+        rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)
+            .map_err(|error| format!("fadvise: {error}"))
+    }
+
     /// Loop device, squashfs and all the rest.
     pub(crate) fn stage_cold(&self) -> Result<Staged, String> {
         in_thread(|| {

@@ -1,6 +1,7 @@
 //! System calls that no crate wraps, and what needs a child process.
 #![allow(unsafe_code)]
 
+use std::ffi::CStr;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -92,6 +93,32 @@ pub(crate) fn enter_in_child(namespace: BorrowedFd<'_>) -> Result<f64, String> {
                 Ok(()) if status == 0 => Ok(f64::from_ne_bytes(bytes)),
                 _ => Err("a rank did not get into the image".into()),
             }
+        }
+    }
+}
+
+/// Forks, enters if there is where to, runs the program; microseconds until it has ended.
+pub(crate) fn run(program: &CStr, inside: Option<BorrowedFd<'_>>) -> Result<f64, String> {
+    let argv = [program.as_ptr(), std::ptr::null()];
+    let env = [std::ptr::null()];
+    let begin = Instant::now();
+    // SAFETY: the process has one thread here, and the child only enters and execs or exits.
+    match unsafe { libc::fork() } {
+        -1 => Err(format!("fork: {}", io::Error::last_os_error())),
+        0 => {
+            if inside.is_none_or(|namespace| setns(namespace).is_ok()) {
+                // SAFETY: path, argv and environment are C strings and lists that end in null.
+                unsafe { libc::execve(program.as_ptr(), argv.as_ptr(), env.as_ptr()) };
+            }
+            // SAFETY: ends the child at once, with nothing of the parent's flushed or dropped.
+            unsafe { libc::_exit(127) }
+        }
+        child => {
+            let mut status = 0;
+            // SAFETY: waits for our own child; the status is written to a live integer.
+            unsafe { libc::waitpid(child, &raw mut status, 0) };
+            let micros = begin.elapsed().as_secs_f64() * 1e6;
+            if status == 0 { Ok(micros) } else { Err(format!("{program:?} failed: {status:#x}")) }
         }
     }
 }
