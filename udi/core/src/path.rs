@@ -52,6 +52,12 @@ impl GuestPath {
         self.0.split('/').filter(|c| !c.is_empty())
     }
 
+    /// The directory that the path is in, and its last component; the root is in itself.
+    pub fn split(&self) -> (GuestPath, &str) {
+        let (parent, name) = self.0.rsplit_once('/').unwrap_or(("", &self.0));
+        (Self(if parent.is_empty() { "/".into() } else { parent.to_owned() }), name)
+    }
+
     /// The path without its leading slash: relative to the root, and `.` for the root itself.
     pub fn relative(&self) -> &str {
         match &self.0[1..] {
@@ -103,6 +109,8 @@ mod tests {
         assert!(!path("/etcetera").is_within(&path("/etc")));
         assert!(path("/anything").is_within(&path("/")));
         assert!(!path("/").is_within(&path("/etc")));
+        assert_eq!(path("/a/b").split(), (path("/a"), "b"));
+        assert_eq!(path("/a").split(), (path("/"), "a"));
         assert_eq!(path("/").relative(), ".");
         assert_eq!(path("/a/b").relative(), "a/b");
     }

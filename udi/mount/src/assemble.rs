@@ -28,15 +28,15 @@ pub(crate) fn assemble(
 
 fn in_this_thread(node: &Node, plan: &Plan, site: &Config, file: &ImageFile) -> Result<OwnedFd> {
     sys::unshare_fs().map_err(fault::bug("cannot leave the process's root"))?;
-    let image = image::mount(node, file)?;
-    namespace::unshare()?;
-    let namespace = namespace::own()?;
+    let host = namespace::own()?;
+    let image = image::mount(node, &host, file)?;
+    let namespace = namespace::unshare(&host)?;
     let sources = sources(plan, site)?;
     let layers = Layers::attach(node, &image)?;
     let image = Tree::new(layers.open("img")?)?;
-    let over = SiteLayer::new(layers.open("site")?, &image)?;
+    let mut over = SiteLayer::new(layers.open("site")?, &image)?;
     for file in &plan.files {
-        put(&over, file)?;
+        put(&mut over, file)?;
     }
     for (mount, source) in plan.mounts.iter().zip(&sources) {
         if let Some(source) = source {
@@ -61,7 +61,9 @@ fn sources(plan: &Plan, site: &Config) -> Result<Vec<Option<OwnedFd>>> {
         let path = path.to_string_lossy();
         match open::open_source(&path) {
             Ok(source) => {
-                Plan::check_source(mount, &real_path(&source)?, site)?;
+                if mount.rights == Rights::User {
+                    Plan::check_source(mount, &real_path(&source)?, site)?;
+                }
                 Ok(Some(source))
             }
             Err(Errno::NOENT) if mount.flags.optional => Ok(None),
@@ -107,7 +109,7 @@ fn blame(mount: &Mount, error: Error) -> Error {
     }
 }
 
-fn put(over: &SiteLayer<'_>, file: &SiteFile) -> Result<()> {
+fn put(over: &mut SiteLayer<'_>, file: &SiteFile) -> Result<()> {
     /// Nobody's `/etc/hosts` is longer.
     const LONGEST: u64 = 1 << 20;
     match file {
@@ -190,18 +192,22 @@ fn attach(plan: &Plan, root: &Tree, mount: &Mount, source: &OwnedFd) -> Result<(
     }
     let tree = rustix::mount::open_tree(source, "", flags).map_err(failed())?;
     sys::mount_setattr(&tree, attributes(mount)).map_err(failed())?;
-    let place = root.find(&mount.target).map_err(|e| blame(mount, e))?;
-    let Some(target) = place.found else {
-        let what = Error::user(format!("{} does not exist there", mount.target));
-        return Err(blame(mount, what));
-    };
-    plan.check_target(mount, &place.path)?;
-    if is_directory(source)? != is_directory(&target)? {
-        let clash = "one is a directory and the other is not: FROM and the place inside";
-        return Err(blame(mount, Error::user(format!("{}: {clash}", mount.target))));
+    let target = root.open(mount.target.relative()).map_err(|errno| match errno {
+        Errno::NOENT => blame(mount, Error::user(format!("{} does not exist there", mount.target))),
+        errno => failed()(errno),
+    })?;
+    if mount.rights == Rights::User {
+        plan.check_target(mount, &root.path_of(&target)?)?;
     }
     let onto = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-    rustix::mount::move_mount(&tree, "", &target, "", onto).map_err(failed())
+    match rustix::mount::move_mount(&tree, "", &target, "", onto) {
+        Ok(()) => Ok(()),
+        Err(_) if is_directory(source)? != is_directory(&target)? => {
+            let clash = "one is a directory and the other is not: FROM and the place inside";
+            Err(blame(mount, Error::user(format!("{}: {clash}", mount.target))))
+        }
+        Err(errno) => Err(failed()(errno)),
+    }
 }
 
 /// nosuid on everything, nodev on everything but `/dev`, on the whole tree.

@@ -5,9 +5,10 @@
 //! resolved in the image first and only the resolved path is made, with the owners and modes
 //! that the image has for the directories on the way.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Uid};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Uid};
 use rustix::io::Errno;
 use udi::{Error, GuestPath, Result};
 
@@ -79,7 +80,8 @@ impl Tree {
         }
     }
 
-    fn open(&self, relative: &str) -> std::result::Result<OwnedFd, Errno> {
+    /// Opens what is at `relative`, following links inside the tree only.
+    pub(crate) fn open(&self, relative: &str) -> std::result::Result<OwnedFd, Errno> {
         let flags = OFlags::PATH | OFlags::CLOEXEC;
         let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         let open = || rustix::fs::openat2(&self.top, relative, flags, Mode::empty(), inside);
@@ -101,7 +103,7 @@ impl Tree {
         }
     }
 
-    fn status(&self, path: &GuestPath) -> Option<rustix::fs::Stat> {
+    fn status(&self, path: &GuestPath) -> Option<Stat> {
         rustix::fs::statat(&self.top, path.relative(), AtFlags::SYMLINK_NOFOLLOW).ok()
     }
 }
@@ -130,53 +132,68 @@ pub(crate) fn is_directory(file: impl AsFd) -> Result<bool> {
 }
 
 /// The site layer: what lies over the image.
+///
+/// Modes are as given only where no umask takes bits away: see [`SiteLayer::new`].
 #[derive(Debug)]
 pub(crate) struct SiteLayer<'a> {
     top: OwnedFd,
     image: &'a Tree,
+    /// Directories made so far, and what parents of files resolved to: most files are in /etc.
+    made: BTreeSet<GuestPath>,
+    resolved: BTreeMap<GuestPath, GuestPath>,
 }
 
 impl<'a> SiteLayer<'a> {
     /// A layer whose top looks like the image's, for in the merged tree it is the top.
+    ///
+    /// To be called on a thread with a umask of its own, which becomes 0.
     pub(crate) fn new(top: OwnedFd, image: &'a Tree) -> Result<Self> {
-        let layer = Self { top, image };
-        layer.look_like_the_image(&GuestPath::parse("/")?)?;
+        rustix::process::umask(Mode::empty());
+        let root = GuestPath::parse("/")?;
+        let made = BTreeSet::from([root.clone()]);
+        let layer = Self { top, image, made, resolved: BTreeMap::new() };
+        if let Some(like) = image.status(&root) {
+            let failed = || fault::site("cannot make the root over the image");
+            let mode = Mode::from_raw_mode(like.st_mode & 0o7777);
+            rustix::fs::chmodat(&layer.top, ".", mode, AtFlags::empty()).map_err(failed())?;
+            layer.own(".", &like).map_err(failed())?;
+        }
         Ok(layer)
     }
 
     /// Makes `target` something to mount on, if the image does not have it.
-    pub(crate) fn mount_point(&self, target: &GuestPath, directory: bool) -> Result<()> {
+    pub(crate) fn mount_point(&mut self, target: &GuestPath, directory: bool) -> Result<()> {
         let place = self.image.find(target)?;
-        if place.found.is_some() {
-            return Ok(());
+        match (place.found, directory) {
+            (Some(_), _) => Ok(()),
+            (None, true) => self.directory(&place.path),
+            (None, false) => self.file(&place.path, b""),
         }
-        if directory {
-            return self.directory(&place.path);
-        }
-        self.file(&place.path, b"")
     }
 
-    /// Puts a file at `path`, which may exist in the image or not.
-    pub(crate) fn put(&self, path: &GuestPath, content: &[u8]) -> Result<()> {
-        let mut components: Vec<&str> = path.components().collect();
-        let name = components.pop().unwrap_or_default().to_owned();
-        // The file itself is replaced, also where the image has a link there.
-        let parent = self.image.find(&GuestPath::parse(&format!("/{}", components.join("/")))?)?;
-        let path = GuestPath::parse(&format!("{}/{name}", parent.path))?;
+    /// Puts a file at `path`, which may exist in the image or not. The file itself is
+    /// replaced, also where the image has a link there.
+    pub(crate) fn put(&mut self, path: &GuestPath, content: &[u8]) -> Result<()> {
+        let (parent, name) = path.split();
+        let parent = match self.resolved.get(&parent) {
+            Some(known) => known.clone(),
+            None => {
+                let found = self.image.find(&parent)?.path;
+                self.resolved.insert(parent, found.clone());
+                found
+            }
+        };
+        let path = GuestPath::parse(&format!("{parent}/{name}"))?;
         self.file(&path, content)
     }
 
-    fn file(&self, path: &GuestPath, content: &[u8]) -> Result<()> {
-        if let Some((parent, _)) = path.as_str().rsplit_once('/').filter(|(p, _)| !p.is_empty()) {
-            self.directory(&GuestPath::parse(parent)?)?;
-        }
+    fn file(&mut self, path: &GuestPath, content: &[u8]) -> Result<()> {
+        self.directory(&path.split().0)?;
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mode = Mode::from_raw_mode(0o644);
         let failed = || fault::site(format!("cannot make {path} over the image"));
         let file = rustix::fs::openat(&self.top, path.relative(), flags, mode).map_err(failed())?;
-        // slurmstepd's umask is the site's business, these files are everybody's.
-        rustix::fs::fchmod(&file, mode).map_err(failed())?;
         let mut rest = content;
         while !rest.is_empty() {
             let written = rustix::io::write(&file, rest).map_err(failed())?;
@@ -186,33 +203,28 @@ impl<'a> SiteLayer<'a> {
     }
 
     /// Makes a directory and those above it; ones that the image has look like the image's.
-    fn directory(&self, path: &GuestPath) -> Result<()> {
-        let mut so_far = String::new();
-        for component in path.components() {
-            so_far.push('/');
-            so_far.push_str(component);
-            let step = GuestPath::parse(&so_far)?;
-            let failed = || fault::site(format!("cannot make {step} over the image"));
-            match rustix::fs::mkdirat(&self.top, step.relative(), Mode::from_raw_mode(0o755)) {
-                Ok(()) => {}
-                Err(Errno::EXIST) => continue,
-                Err(errno) => return Err(failed()(errno)),
-            }
-            self.look_like_the_image(&step)?;
+    fn directory(&mut self, path: &GuestPath) -> Result<()> {
+        if self.made.contains(path) {
+            return Ok(());
         }
+        self.directory(&path.split().0)?;
+        let failed = || fault::site(format!("cannot make {path} over the image"));
+        let like = self.image.status(path);
+        let mode = like.as_ref().map_or(0o755, |stat| stat.st_mode & 0o7777);
+        rustix::fs::mkdirat(&self.top, path.relative(), Mode::from_raw_mode(mode))
+            .map_err(failed())?;
+        if let Some(like) = like {
+            self.own(path.relative(), &like).map_err(failed())?;
+        }
+        self.made.insert(path.clone());
         Ok(())
     }
 
-    fn look_like_the_image(&self, directory: &GuestPath) -> Result<()> {
-        let like = self.image.status(directory);
-        let mode = like.as_ref().map_or(0o755, |stat| stat.st_mode & 0o7777);
-        let (uid, gid) = like.map_or((0, 0), |stat| (stat.st_uid, stat.st_gid));
-        let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
-        let name = directory.relative();
+    fn own(&self, name: &str, like: &Stat) -> std::result::Result<(), Errno> {
+        if (like.st_uid, like.st_gid) == (0, 0) {
+            return Ok(());
+        }
+        let (uid, gid) = (Some(Uid::from_raw(like.st_uid)), Some(Gid::from_raw(like.st_gid)));
         rustix::fs::chownat(&self.top, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)
-            .and_then(|()| {
-                rustix::fs::chmodat(&self.top, name, Mode::from_raw_mode(mode), AtFlags::empty())
-            })
-            .map_err(fault::site(format!("cannot make {directory} over the image")))
     }
 }

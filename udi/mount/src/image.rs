@@ -25,18 +25,18 @@ pub struct ImageFile {
 
 /// A mount of the image for a UDI: detached, read-only, nosuid, nodev.
 ///
-/// Runs on the staging thread, which has a root and working directory of its own.
-pub(crate) fn mount(node: &Node, image: &ImageFile) -> Result<OwnedFd> {
+/// Runs on the staging thread, which has a root and working directory of its own and is in
+/// the namespace `host`.
+pub(crate) fn mount(node: &Node, host: &OwnedFd, image: &ImageFile) -> Result<OwnedFd> {
     let Some(images) = node.images()? else {
         return Ok(superblock(image)?.1);
     };
     let record = Record::open(node, &image.name)?;
     let warm = record.loop_number().and_then(|number| LoopDevice::of(number, &image.fd)).is_some();
-    let here = namespace::own()?;
     let inside = |work: &mut dyn FnMut() -> Result<OwnedFd>| {
         namespace::enter(&images).map_err(fault::bug("cannot enter the images' namespace"))?;
         let done = work();
-        namespace::enter(&here).map_err(fault::bug("cannot return to the host's namespace"))?;
+        namespace::enter(host).map_err(fault::bug("cannot return to the host's namespace"))?;
         done
     };
     let place = format!("/{}", image.name);

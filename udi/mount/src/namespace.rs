@@ -21,31 +21,34 @@ pub(crate) fn enter(namespace: &OwnedFd) -> std::result::Result<(), Errno> {
     rustix::thread::move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Mount))
 }
 
-/// Gives the calling thread a namespace of its own, a slave of the old one, that the old one
-/// can pin if that is possible at all.
+/// Gives the calling thread a namespace of its own, a slave of `parent`, in which it is, that
+/// `parent` can pin if that is possible at all.
 ///
 /// A namespace can be bound only inside one with a smaller id. Since Linux 6.18 ids come from
 /// a batch per CPU, so a namespace made later may have the smaller id; made on the CPU on
 /// which the older one was made, it never has. Before 6.12 ids cannot be read, and always grow.
-pub(crate) fn unshare() -> Result<()> {
+pub(crate) fn unshare(parent: &OwnedFd) -> Result<OwnedFd> {
     let failed = |errno| fault::site("cannot make a mount namespace")(errno);
-    let parent = own()?;
     sys::unshare_mounts().map_err(failed)?;
-    if let Ok(parent_id) = sys::namespace_id(&parent) {
-        let mut cpus = other_cpus();
-        while sys::namespace_id(own()?).is_ok_and(|id| id < parent_id) {
-            let Some(cpu) = cpus.pop() else { break };
+    let mut namespace = own()?;
+    if let Ok(parent_id) = sys::namespace_id(parent) {
+        let is_younger = |it: &OwnedFd| sys::namespace_id(it).is_ok_and(|id| id < parent_id);
+        let mut cpus: Option<Vec<usize>> = None;
+        while is_younger(&namespace) {
+            let Some(cpu) = cpus.get_or_insert_with(other_cpus).pop() else { break };
             let mut only = CpuSet::new();
             only.set(cpu);
             if rustix::thread::sched_setaffinity(None, &only).is_ok() {
                 sys::unshare_mounts().map_err(failed)?;
+                namespace = own()?;
             }
         }
     }
     // First of all, so that no mount of ours travels to the host.
     let slave = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
     rustix::mount::mount_change("/", slave)
-        .map_err(fault::site("cannot make the mounts slaves of the host's"))
+        .map_err(fault::site("cannot make the mounts slaves of the host's"))?;
+    Ok(namespace)
 }
 
 /// The CPUs this thread may run on, the present one last to be tried.

@@ -147,12 +147,11 @@ pub(crate) fn tmpfs(what: &str, mode: &str, size: &str, attr: MountAttrFlags) ->
 
 /// A namespace with nothing in it but an empty directory that only root enters.
 fn empty_namespace(work: &str) -> Result<OwnedFd> {
-    namespace::unshare()?;
+    let namespace = namespace::unshare(&namespace::own()?)?;
     let tree = tmpfs("for images", "0700", "1m", MountAttrFlags::MOUNT_ATTR_NOEXEC)?;
     let onto = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
     rustix::mount::move_mount(&tree, "", CWD, work, onto)
         .map_err(fault::site("cannot attach a tmpfs"))?;
-    let namespace = namespace::own()?;
     namespace::become_root(&tree)?;
     Ok(namespace)
 }
