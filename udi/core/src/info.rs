@@ -34,11 +34,11 @@ impl ImageInfo {
     /// Where it stands inside the image.
     pub const PATH: &str = "/.shifter/image.json";
 
-    /// The environment as pairs; an entry without `=` is no variable.
+    /// The environment as pairs; an entry without `=`, or with a NUL byte, is no variable.
     pub fn variables(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.env
-            .iter()
-            .filter_map(|entry| entry.split_once('='))
-            .filter(|(name, _)| !name.is_empty())
+        let pairs = self.env.iter().filter_map(|entry| entry.split_once('='));
+        pairs.filter(|(name, value)| {
+            !name.is_empty() && !name.contains('\0') && !value.contains('\0')
+        })
     }
 }
