@@ -31,28 +31,27 @@ need_packages() {
 # version_at_least WANTED HAVE
 version_at_least() { [[ $(printf '%s\n%s\n' "$1" "$2" | sort -V | head -n 1) == "$1" ]]; }
 
+cargo_version() { cargo --version 2>/dev/null | cut -d' ' -f2 || true; }
+
 # A cargo that is new enough is on PATH afterwards: the one there, rustup's, or Debian's cargo-web.
 need_toolchain() {
     need_packages gcc libc6-dev libclang-dev pkg-config
-    local have
     export PATH=$PATH:${CARGO_HOME:-${HOME:-/root}/.cargo}/bin
-    have=$(cargo --version 2>/dev/null | cut -d' ' -f2 || true)
+    local have
+    have=$(cargo_version)
     if [[ $have ]] && version_at_least 1.90 "$have"; then return; fi
     say "cargo is ${have:-missing}, 1.90 is needed: using Debian's cargo-web"
     need_packages cargo-web rustc-web
-    have=$(cargo --version 2>/dev/null | cut -d' ' -f2 || true)
-    if ! version_at_least 1.90 "${have:-0}"; then
-        # Something older is ahead on PATH, or Debian's has a name of its own.
-        local bin=$CACHE/rust-bin name path
-        mkdir -p "$bin"
-        for name in cargo rustc rustdoc rustfmt cargo-fmt cargo-clippy clippy-driver; do
-            path=$(dpkg -L cargo-web rustc-web 2>/dev/null | grep -E "/bin/$name(-web)?$" | head -n 1 || true)
-            [[ $path ]] && ln -sf "$path" "$bin/$name"
-        done
-        export PATH=$bin:$PATH
-    fi
-    have=$(cargo --version | cut -d' ' -f2)
-    version_at_least 1.90 "$have" || die "no cargo ≥ 1.90 (found $have)"
+    # Something older may be ahead on PATH.
+    PATH=/usr/bin:$PATH
+    have=$(cargo_version)
+    version_at_least 1.90 "${have:-0}" || die "no cargo ≥ 1.90 (found ${have:-none})"
+}
+
+# rustfmt and clippy of the same toolchain.
+need_lint_tools() {
+    cargo fmt --version >/dev/null 2>&1 || need_packages rustfmt-web
+    cargo clippy --version >/dev/null 2>&1 || need_packages rust-web-clippy
 }
 
 need_dockerd() {
