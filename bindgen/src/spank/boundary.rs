@@ -108,10 +108,7 @@ impl<P: Exported> Slot<P> {
             if fate != Fate::Return || !self.asked_for(spank) {
                 return FINE;
             }
-            // Each rank of the node has the same to say: the first one says it.
-            if !hook.is_in_a_rank() || spank.local_task_id().unwrap_or(0) == 0 {
-                spank.say(&kept);
-            }
+            say_once_per_node(spank, &kept);
             return FAILED;
         }
         match self.call(|plugin| {
@@ -133,7 +130,7 @@ impl<P: Exported> Slot<P> {
         };
         match fate {
             Fate::Return if !is_bug || self.asked_for(spank) => {
-                spank.say(&text);
+                say_once_per_node(spank, &text);
                 FAILED
             }
             // A panic in a job that asked for nothing. The panic itself is in the log already.
@@ -255,6 +252,19 @@ fn dispatch<P: Plugin>(plugin: &mut P, hook: Hook, spank: &mut Spank<'_>) -> Res
         Hook::SlurmdExit => plugin.slurmd_exit(spank),
         Hook::JobProlog => plugin.job_prolog(spank),
         Hook::JobEpilog => plugin.job_epilog(spank),
+    }
+}
+
+/// Each rank of the node has the same to say: the first one says it, and where.
+fn say_once_per_node(spank: &Spank<'_>, text: &str) {
+    if !spank.hook().is_in_a_rank() {
+        return spank.say(text);
+    }
+    if spank.local_task_id().unwrap_or(0) == 0 {
+        match spank.getenv("SLURMD_NODENAME") {
+            Ok(Some(node)) => spank.say(&format!("on {node}: {text}")),
+            _ => spank.say(text),
+        }
     }
 }
 
