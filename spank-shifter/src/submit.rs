@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use slurm::spank::{Context, Spank};
-use udi::{Ask, Config, Error, Request, Result, VAR_IMAGE, VAR_MODULE, VAR_VOLUME};
+use udi::{Ask, Blame, Config, Error, Request, Result, VAR_IMAGE, VAR_MODULE, VAR_VOLUME};
 use udi_store::Store;
 
 use crate::options::Options;
@@ -64,7 +64,7 @@ pub(crate) fn submit(spank: &mut Spank<'_>, given: &Options) -> Result<()> {
         Ask::Nothing => Ok(()),
         Ask::Host => host(spank),
         Ask::Image(request) => {
-            let request = pin(&request, &site)?;
+            let request = pin(step.image.as_deref().unwrap_or_default(), &request, &site)?;
             let same_as_job = matches!(
                 job.parse(&site), Ok(Ask::Image(of_job)) if of_job.identity() == request.identity()
             );
@@ -86,14 +86,17 @@ fn host(spank: &mut Spank<'_>) -> Result<()> {
 
 /// Finds the image in the store, with the user's own rights, and pins the request to its
 /// digest: later pulls of the name change nothing for this job.
-fn pin(request: &Request, site: &Config) -> Result<Request> {
+fn pin(typed: &str, request: &Request, site: &Config) -> Result<Request> {
     let store = Store::open(&site.store)?;
-    let image = request.image();
     let uid = udi_mount::own_uid();
-    let digest = store.resolve(image, &site.images.platform, uid)?;
+    let digest =
+        store.resolve_as(typed, request.image(), &site.images.platform, uid).map_err(|error| {
+            if error.blame() == Blame::User { error.about("--image=") } else { error }
+        })?;
     store.open_image(&digest).map_err(|error| match error.blame() {
-        udi::Blame::User => Error::user(format!("--image={image}: {}", error.what()))
-            .hint("shifterimg images lists the images you may use"),
+        // Not there, or another user's: the same words for both.
+        Blame::User => Error::user(format!("--image={typed}: no such image in the store"))
+            .hint("shifterimg images lists those that you can use"),
         _ => error,
     })?;
     Ok(request.pinned(&digest))

@@ -63,6 +63,13 @@ impl Error {
         self
     }
 
+    /// Puts `subject` before the message: what the user typed, or what was being done.
+    #[must_use]
+    pub fn about(mut self, subject: impl fmt::Display) -> Self {
+        self.what = format!("{subject}{}", self.what);
+        self
+    }
+
     /// Who must act.
     pub fn blame(&self) -> Blame {
         self.blame

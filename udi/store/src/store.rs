@@ -81,6 +81,17 @@ impl Store {
     /// The digest that `image` means to user `uid` on `platform`, read with the calling
     /// thread's rights. The user's private pull wins over the public one.
     pub fn resolve(&self, image: &ImageRef, platform: &str, uid: u32) -> Result<Digest> {
+        self.resolve_as(&image.to_string(), image, platform, uid)
+    }
+
+    /// As [`resolve`](Self::resolve), with messages that call the image what the user typed.
+    pub fn resolve_as(
+        &self,
+        typed: &str,
+        image: &ImageRef,
+        platform: &str,
+        uid: u32,
+    ) -> Result<Digest> {
         if let Some(digest) = image.digest()
             && self.manifest(digest)?.is_some()
         {
@@ -91,11 +102,13 @@ impl Store {
         for path in private.into_iter().chain(reference::public_path(image)) {
             let Some(mut reference) = self.reference(&path)? else { continue };
             match reference.platforms.remove(platform) {
+                // Who names tag and digest wants that digest, not what the tag means today.
+                Some(entry) if asked_for_another(image, &entry.digest) => {}
                 Some(entry) => return Ok(entry.digest),
                 None => others.extend(reference.platforms.into_keys()),
             }
         }
-        Err(self.absent(image, platform, &others))
+        Err(self.absent(typed, platform, &others))
     }
 
     /// Which file a digest is packed as, read with the calling thread's rights.
@@ -207,16 +220,15 @@ impl Store {
         Err(Error::admin(format!("the image store's {path} {wrong}; it will not be mounted")))
     }
 
-    fn absent(&self, image: &ImageRef, platform: &str, others: &[String]) -> Error {
-        let name = image.to_string();
+    fn absent(&self, name: &str, platform: &str, others: &[String]) -> Error {
         if others.is_empty() {
-            return no_image(&name);
+            return no_image(name);
         }
         Error::user(format!(
-            "the image {name} is in the store for {} only, not for {platform}",
+            "{name}: in the store for {} only, not for {platform}",
             others.join(", ")
         ))
-        .hint(format!("shifterimg pull --platform {platform} {}", typed(&name)))
+        .hint(format!("shifterimg pull --platform {platform} {}", typed(name)))
     }
 
     pub(crate) fn failed(&self, path: &str, error: Errno) -> Error {
@@ -224,12 +236,17 @@ impl Store {
     }
 }
 
+/// Without a tag the name is the path of an index, which differs from what it means.
+fn asked_for_another(image: &ImageRef, meaning: &Digest) -> bool {
+    image.ref_path().is_some() && image.digest().is_some_and(|asked| asked != meaning)
+}
+
 fn no_image(name: &str) -> Error {
-    let error = Error::user(format!("there is no image {name} in the store"));
-    if name.starts_with("docker:") {
-        error.hint(format!("shifterimg pull {}", typed(name)))
-    } else {
+    let error = Error::user(format!("{name}: no such image in the store"));
+    if name.starts_with("id:") || name.starts_with("user:") {
         error.hint("shifterimg images lists those that you can use")
+    } else {
+        error.hint(format!("shifterimg pull {}", typed(name)))
     }
 }
 

@@ -98,7 +98,7 @@ fn a_file_that_the_kernel_must_not_mount_is_refused() {
         (0, "can be written by others"),
         (1, "has other names"),
         (2, "does not belong"),
-        (3, "there is no image"),
+        (3, "no such image"),
     ] {
         let fixture = fixture();
         publish(&fixture, &name("app:1", 1, ALICE, false));
@@ -196,8 +196,24 @@ fn a_missing_image_says_how_to_get_it() {
     assert_eq!(error.blame(), udi::Blame::User);
     assert_eq!(
         error.to_string(),
-        "there is no image docker:docker.io/library/foo:1 in the store\nhint: shifterimg pull docker.io/library/foo:1"
+        "docker:docker.io/library/foo:1: no such image in the store\nhint: shifterimg pull docker.io/library/foo:1"
     );
+    let typed = fixture.store.resolve_as("foo:1", &image("foo:1"), AMD64, ALICE).unwrap_err();
+    assert_eq!(
+        typed.about("--image=").to_string(),
+        "--image=foo:1: no such image in the store\nhint: shifterimg pull foo:1"
+    );
+}
+
+#[test]
+fn a_digest_that_is_not_there_is_not_replaced_by_what_the_tag_means() {
+    let fixture = fixture();
+    publish(&fixture, &name("app:1", 1, ALICE, false));
+    let asked = image(&format!("app:1@{}", digest(2)));
+    let error = fixture.store.resolve(&asked, AMD64, ALICE).unwrap_err();
+    assert!(error.what().contains("no such image"), "{error}");
+    let there = image(&format!("app:1@{}", digest(1)));
+    assert_eq!(fixture.store.resolve(&there, AMD64, ALICE).unwrap(), digest(1));
 }
 
 #[test]
