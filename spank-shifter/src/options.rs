@@ -37,6 +37,11 @@ impl Options {
     /// Notes one occurrence of an option. Volumes and modules accumulate; Slurm may repeat an
     /// occurrence, which adds nothing.
     pub(crate) fn take(&mut self, name: &str, value: &str) -> Result<()> {
+        // `--image=$IMAGE` with a misspelled variable must not mean the host.
+        if value.is_empty() {
+            return Err(udi::Error::user(format!("--{name}=: nothing is named"))
+                .hint(format!("name something, or leave --{name} out")));
+        }
         let (slot, separator) = match name {
             "image" => {
                 self.image = Some(value.to_owned());
@@ -98,7 +103,7 @@ pub(crate) fn asked_for(spank: &Spank<'_>, given: &Given) -> bool {
     let image = match (spank.context(), from_job, given.value("image")) {
         // srun has put what it asks for into the step's environment.
         (Context::Remote, Some(from_job), _) => from_job.to_string_lossy().into_owned(),
-        (_, _, Some(given)) => given.to_owned(),
+        (_, _, Some(given)) => return given != "none",
         (_, Some(from_job), None) => from_job.to_string_lossy().into_owned(),
         (_, None, None) => {
             return given.value("volume").is_some() || given.value("module").is_some();
@@ -125,6 +130,14 @@ mod tests {
         assert_eq!(twice.volume.unwrap(), "/a:/b;/c:/d");
         let images = options(&[("image", "a"), ("image", "b")]);
         assert_eq!(images.image.unwrap(), "b");
+    }
+
+    #[test]
+    fn an_empty_option_is_a_mistake_never_the_host() {
+        for name in ["image", "volume", "module"] {
+            let error = Options::default().take(name, "").unwrap_err().to_string();
+            assert!(error.starts_with(&format!("--{name}=: nothing is named")), "{error}");
+        }
     }
 
     #[test]
