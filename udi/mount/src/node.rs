@@ -40,6 +40,9 @@ impl Node {
             let _lock = lock_directory(parent)?;
             if !is_ours(base)? {
                 node.mount()?;
+                // Now rather than in the first job: slurmd's mounts are the host's for sure, and
+                // the host's table does not change again.
+                node.images()?;
             }
         }
         Ok(node)
