@@ -1,19 +1,21 @@
 /*
  * A client of libslurm that knows nothing of SPANK: submits a batch job with the given entries of
- * spank_job_env. Built against the headers only; the library is that of the machine it runs on.
- * usage: api_client LIBRARY [NAME=VALUE…]
+ * spank_job_env, or changes that of a job. Built against the headers only; the library is that of the
+ * machine it runs on.
+ * usage: api_client LIBRARY submit|JOB [NAME=VALUE…]
  */
 #include <dlfcn.h>
 #include <slurm/slurm.h>
 #include <slurm/slurm_errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 int main(int argc, char **argv)
 {
 	static char *env[] = { "PATH=/usr/bin:/bin" };
-	void *library = argc > 1 ? dlopen(argv[1], RTLD_NOW | RTLD_GLOBAL) : NULL;
+	void *library = argc > 2 ? dlopen(argv[1], RTLD_NOW | RTLD_GLOBAL) : NULL;
 	if (!library) {
 		fprintf(stderr, "%s\n", dlerror());
 		return 2;
@@ -23,11 +25,20 @@ int main(int argc, char **argv)
 		(void (*)(job_desc_msg_t *)) dlsym(library, "slurm_init_job_desc_msg");
 	int (*submit)(job_desc_msg_t *, submit_response_msg_t **) =
 		(int (*)(job_desc_msg_t *, submit_response_msg_t **)) dlsym(library, "slurm_submit_batch_job");
+	int (*update)(job_desc_msg_t *) = (int (*)(job_desc_msg_t *)) dlsym(library, "slurm_update_job");
 	if (start)
 		start(NULL);
 	job_desc_msg_t job;
 	submit_response_msg_t *answer = NULL;
 	init(&job);
+	job.spank_job_env = argv + 3;
+	job.spank_job_env_size = argc - 3;
+	if (strcmp(argv[2], "submit")) {
+		job.job_id = atoi(argv[2]);
+		int refused = update(&job) != SLURM_SUCCESS;
+		printf(refused ? "refused\n" : "changed\n");
+		return refused;
+	}
 	job.user_id = getuid();
 	job.group_id = getgid();
 	job.name = "api";
@@ -37,8 +48,6 @@ int main(int argc, char **argv)
 	job.script = "#!/bin/sh\ntrue\n";
 	job.environment = env;
 	job.env_size = 1;
-	job.spank_job_env = argv + 2;
-	job.spank_job_env_size = argc - 2;
 	if (submit(&job, &answer) != SLURM_SUCCESS) {
 		printf("refused\n");
 		return 1;

@@ -112,22 +112,43 @@ refused() {
     refused "--image=NOT-A-NAME:1: not an image name"
 }
 
+# api submit|JOB [NAME=VALUE…], as alice.
+api() {
+    if ! on_ctl test -x "$CLIENT"; then
+        on_ctl tar -C /usr/include -c slurm | tar -C "$BATS_TEST_TMPDIR" -x
+        cc -I "$BATS_TEST_TMPDIR" -o "$BATS_TEST_TMPDIR/client" "$BATS_TEST_DIRNAME/api_client.c" -ldl
+        on_ctl sh -c "cat >$CLIENT && chmod 755 $CLIENT" <"$BATS_TEST_TMPDIR/client"
+    fi
+    "$TESTBED/as" alice "$CLIENT" "$(on_ctl cat /etc/slurm/plugin-dir)/libslurmfull.so" "$@"
+}
+
 @test "a program that knows nothing of SPANK is held to the same" {
     good_site
-    "$TESTBED/on" ctl tar -C /usr/include -c slurm | tar -C "$BATS_TEST_TMPDIR" -x
-    cc -I "$BATS_TEST_TMPDIR" -o "$BATS_TEST_TMPDIR/client" "$BATS_TEST_DIRNAME/api_client.c" -ldl
-    on_ctl sh -c "cat >$CLIENT && chmod 755 $CLIENT" <"$BATS_TEST_TMPDIR/client"
-    library=$(on_ctl cat /etc/slurm/plugin-dir)/libslurmfull.so
     for name in SHIFTER_IMAGE _SLURM_SPANK_OPTION_shifter_image; do
-        run "$TESTBED/as" alice "$CLIENT" "$library" OTHER=x "$name=NOT-A-NAME:1"
+        run api submit OTHER=x "$name=NOT-A-NAME:1"
         [[ $status == 1 && $output == *"shifter: --image=NOT-A-NAME:1: not an image name"* ]]
-        run "$TESTBED/as" alice "$CLIENT" "$library" OTHER=x "$name=known:1"
+        run api submit OTHER=x "$name=known:1"
         accepted
         job=$(sed -n 's/^Submitted batch job //p' <<<"$output")
         on_ctl scontrol show job "$job" | grep "AdminComment=shifter: image=docker:docker.io/library/known:1 digest=$A"
     done
-    run "$TESTBED/as" alice "$CLIENT" "$library" OTHER=x
+    run api submit OTHER=x
     accepted
+}
+
+@test "the image of a job cannot be changed after its submission, and anything else can" {
+    good_site
+    run submit SLURM_SHIFTER_IMAGE=known:1 -- --hold
+    accepted
+    job=$(sed -n 's/^Submitted batch job //p' <<<"$output")
+    run api "$job" SHIFTER_IMAGE=other:1
+    [[ $status == 1 ]]
+    run api "$job" OTHER=x
+    echo "$output"
+    [[ $status == 0 ]]
+    run "$TESTBED/as" alice scontrol update "JobId=$job" Name=renamed
+    [[ $status == 0 ]]
+    "$TESTBED/as" alice scancel "$job"
 }
 
 @test "an image that is private to somebody else looks like one that is not there" {
