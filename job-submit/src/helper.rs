@@ -14,7 +14,6 @@ use std::{
 };
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use udi::ImageRef;
 
 use crate::protocol::{Answer, MAX_BYTES, Question};
 
@@ -43,13 +42,14 @@ impl Helper {
         Helper { program, resume: Mutex::new(None), left: Mutex::new(Vec::new()) }
     }
 
-    /// Whether the user (uid, gid) may have `image`, and its digest.
-    pub(crate) fn ask(&self, image: &ImageRef, (uid, gid): (u32, u32)) -> Result<Answer, Silence> {
+    /// Whether the user (uid, gid) may have `image`, a name without control characters, and its
+    /// digest.
+    pub(crate) fn ask(&self, image: &str, (uid, gid): (u32, u32)) -> Result<Answer, Silence> {
         self.reap();
         if lock(&self.resume).is_some_and(|resume| Instant::now() < resume) {
             return Err(Silence::NoAnswer);
         }
-        let question = Question { uid, gid, image: image.to_string() };
+        let question = Question { uid, gid, image: image.to_owned() };
         let broken = |why: String| {
             let why = format!("{} {why}", self.program.display());
             slurm::log::error(&format!("shifter: {why}"));
@@ -153,7 +153,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
-    use udi::Names;
 
     fn helper(script: &str) -> (tempfile::TempDir, Helper) {
         let dir = tempfile::tempdir().unwrap();
@@ -164,8 +163,7 @@ mod tests {
     }
 
     fn ask(helper: &Helper) -> Result<Answer, Silence> {
-        let names = Names { registry: "docker.io".into(), tag: "latest".into() };
-        helper.ask(&ImageRef::parse("a:1", &names).unwrap(), (1000, 100))
+        helper.ask("docker:a:1", (1000, 100))
     }
 
     #[test]
@@ -174,7 +172,7 @@ mod tests {
             "read uid; read gid; read image\nprintf 'user\\n%s %s %s\\n\\n' $uid $gid $image",
         );
         let Ok(Answer::No { what, .. }) = ask(&helper) else { panic!() };
-        assert_eq!(what, "1000 100 docker:docker.io/library/a:1");
+        assert_eq!(what, "1000 100 docker:a:1");
     }
 
     #[test]

@@ -72,7 +72,7 @@ impl Shifter {
             return Err(Error::user("root's own jobs may not use images on this system")
                 .hint("submit as an ordinary user"));
         }
-        let request = self.pinned(request, &site, job.is_batch(), (uid, gid))?;
+        let request = self.pinned(request, image, &site, job.is_batch(), (uid, gid))?;
         let failed =
             |error: slurm::Error| Error::bug("cannot write the image into the job").because(error);
         if let Some(digest) = request.image().digest() {
@@ -88,11 +88,12 @@ impl Shifter {
     fn pinned(
         &self,
         request: Request,
+        typed: &str,
         site: &Config,
         is_batch: bool,
         user: (u32, u32),
     ) -> udi::Result<Request> {
-        let silence = match self.helper.ask(request.image(), user) {
+        let silence = match self.helper.ask(typed, user) {
             Ok(Answer::Digest(digest)) => return Ok(request.pinned(&digest)),
             Ok(Answer::No { blame, what, hint }) => {
                 let error = match blame {
@@ -114,15 +115,14 @@ impl Shifter {
         }
         // Each node would look the name up for itself, and might find another image than its
         // neighbour.
-        let name = request.image().name();
         let why = match silence {
             Silence::NoAnswer => {
                 format!("the image store {} does not answer", site.store.path.display())
             }
             Silence::Broken(why) => why,
         };
-        Err(Error::admin(format!("{name} cannot be looked up now: {why}")).hint(format!(
-            "try again in a minute, or name the image by its digest: --image={name}@sha256:…"
+        Err(Error::admin(format!("{typed} cannot be looked up now: {why}")).hint(format!(
+            "try again in a minute, or name the image by its digest: --image={typed}@sha256:…"
         )))
     }
 }

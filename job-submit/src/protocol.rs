@@ -10,7 +10,7 @@ pub(crate) struct Question {
     pub(crate) uid: u32,
     /// Its primary group.
     pub(crate) gid: u32,
-    /// The image's name in full.
+    /// The image's name as the user wrote it.
     pub(crate) image: String,
 }
 

@@ -87,7 +87,7 @@ refused() {
 @test "mistakes are refused, each with a message that names the next step" {
     good_site
     run submit SLURM_SHIFTER_IMAGE=unknown:1
-    refused "there is no image docker:docker.io/library/unknown:1 in the store"
+    refused "there is no image unknown:1 in the store"
     [[ $output == *"shifter: hint: shifterimg pull"* ]]
     run submit SLURM_SHIFTER_IMAGE=NOT-A-NAME:1
     refused "--image=NOT-A-NAME:1: not an image name"
@@ -179,7 +179,7 @@ END
 @test "a digest that the name does not mean is not replaced by the one it does" {
     good_site
     run submit "SLURM_SHIFTER_IMAGE=known:1@$C"
-    refused "there is no image docker:docker.io/library/known:1@$C in the store"
+    refused "there is no image known:1@$C in the store"
 }
 
 @test "a broken site, a missing store, a panic: refused with an image, accepted without" {
@@ -205,8 +205,8 @@ debug_panic = \"job_submit\""; do
     good_site
     on_ctl mount --bind /dev/null /usr/libexec/shifter/shifter-check
     run submit SLURM_SHIFTER_IMAGE=known:1
-    refused "docker:docker.io/library/known:1 cannot be looked up now: /usr/libexec/shifter/shifter-check does not start"
-    [[ $output == *"--image=docker:docker.io/library/known:1@sha256:"* ]]
+    refused "known:1 cannot be looked up now: /usr/libexec/shifter/shifter-check does not start"
+    [[ $output == *"--image=known:1@sha256:"* ]]
     run submit "SLURM_SHIFTER_IMAGE=known:1@$A"
     accepted
 }
@@ -227,7 +227,7 @@ debug_panic = \"job_submit\""; do
         for _ in 1 2 3; do answers; done
         run ! wait "$submission"
         grep "image store $SITE/fuse does not answer" "$BATS_TEST_TMPDIR/out"
-        grep -- "--image=docker:docker.io/library/known:1@sha256:" "$BATS_TEST_TMPDIR/out"
+        grep -- "--image=known:1@sha256:" "$BATS_TEST_TMPDIR/out"
     done
     # With a digest the nodes cannot differ, and they look again.
     run submit "SLURM_SHIFTER_IMAGE=known:1@$A"

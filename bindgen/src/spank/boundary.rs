@@ -260,11 +260,15 @@ fn say_once_per_node(spank: &Spank<'_>, text: &str) {
     if !spank.hook().is_in_a_rank() {
         return spank.say(text);
     }
+    let text = match spank.getenv("SLURMD_NODENAME") {
+        Ok(Some(node)) => format!("on {node}: {text}"),
+        _ => text.to_owned(),
+    };
     if spank.local_task_id().unwrap_or(0) == 0 {
-        match spank.getenv("SLURMD_NODENAME") {
-            Ok(Some(node)) => spank.say(&format!("on {node}: {text}")),
-            _ => spank.say(text),
-        }
+        spank.say(&text);
+    } else {
+        // Should only another rank than the first fail, its words are to be had with --slurmd-debug.
+        spank.say_if_debugging(&text);
     }
 }
 

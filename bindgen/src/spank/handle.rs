@@ -65,6 +65,11 @@ impl Spank<'_> {
             log::error(&text);
         }
     }
+
+    /// Says `text` as Slurm's own debugging messages are said.
+    pub(super) fn say_if_debugging(&self, text: &str) {
+        log::debug(&text::prefixed(self.plugin, text));
+    }
 }
 
 impl fmt::Debug for Spank<'_> {

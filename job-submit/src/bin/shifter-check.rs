@@ -40,22 +40,21 @@ fn look_up(question: &Question) -> Result<Digest> {
     let site = udi_store::site::load(Path::new(Config::PATH))?;
     let image = ImageRef::parse(&question.image, &site.names())?;
     let store = Store::open(&site.store)?;
-    let digest = match image.digest() {
-        // Its record may be readable by the user only, and by its rights we judge.
-        Some(digest) if store.may_read(digest, question.uid, &groups(question))? => {
-            return Ok(digest.clone());
-        }
-        _ => store.resolve(&image, &site.images.platform, question.uid)?,
-    };
-    // A digest that the name does not mean is not to be replaced by the one it does, except where
-    // it is that of an index, which a name without a tag may carry.
-    let replaced = image.digest().is_some_and(|asked| *asked != digest);
-    let has_tag = image.ref_path().is_some();
-    if (replaced && has_tag) || !store.may_read(&digest, question.uid, &groups(question))? {
-        return Err(Error::user(format!("there is no image {image} in the store"))
-            .hint("shifterimg images lists those that you can use"));
+    let groups = groups(question);
+    let may_read = |digest: &Digest| store.may_read(digest, question.uid, &groups);
+    // Its record may be readable by the user only; its rights are there for everybody.
+    if let Some(digest) = image.digest()
+        && may_read(digest)?
+    {
+        return Ok(digest.clone());
     }
-    Ok(digest)
+    let typed = &question.image;
+    let digest = store.resolve_as(typed, &image, &site.images.platform, question.uid)?;
+    if may_read(&digest)? {
+        return Ok(digest);
+    }
+    Err(Error::user(format!("there is no image {typed} in the store"))
+        .hint("shifterimg images lists those that you can use"))
 }
 
 /// All groups of the user that accounts on this machine know, the job's own first.
