@@ -1,15 +1,18 @@
 # The stage: what was built for a release of Slurm, ready to be put on any node.
 
-# slurm_headers RELEASE: sets REPLY to a directory with slurm/spank.h of that release.
+# slurm_headers: sets REPLY to a directory with slurm/spank.h of the running release. It is /usr/include when
+# the host's are the same: the tests have built against those, and would be built again for another path.
 slurm_headers() {
-    local release=$1 id image
+    local id image
     image=$(docker inspect -f '{{.Config.Image}}' "$(container ctl)")
     REPLY=$CACHE/include/${image##*:}
-    [[ -f $REPLY/slurm/spank.h ]] && return
-    mkdir -p "$REPLY"
-    id=$(docker create "$image")
-    docker cp "$id:/usr/include/slurm" "$REPLY/" >/dev/null
-    docker rm "$id" >/dev/null
+    if [[ ! -f $REPLY/slurm/spank.h ]]; then
+        mkdir -p "$REPLY"
+        id=$(docker create "$image")
+        docker cp "$id:/usr/include/slurm" "$REPLY/" >/dev/null
+        docker rm "$id" >/dev/null
+    fi
+    if diff -qr "$REPLY/slurm" /usr/include/slurm >/dev/null 2>&1; then REPLY=/usr/include; fi
 }
 
 # is_plugin FILE: it exports what Slurm looks for.
