@@ -9,10 +9,18 @@ from stats import Estimate, percentile, ratios
 from table import extremes, plain, table
 
 BUDGET = 1.5
+# Entering is compared twice: with setns alone, as the budget says, and with setns and the calls
+# that empty the capability sets, one for each of some forty, which no safe entering can omit.
 KINDS = [
-    ("stage_cold_us", "staging, cold image mount"),
-    ("stage_warm_us", "staging, warm image mount"),
-    ("enter_us", "entering, per rank"),
+    ("stage_cold_us", "staging, cold image mount", lambda f: f["stage_cold_us"], BUDGET),
+    ("stage_warm_us", "staging, warm image mount", lambda f: f["stage_warm_us"], BUDGET),
+    ("enter_us", "entering, per rank: against setns alone", lambda f: f["enter_us"], BUDGET),
+    (
+        "enter_us",
+        "entering, per rank: against setns and emptying capabilities",
+        lambda f: [setns + rest for setns, rest in zip(f["enter_us"], f["renounce_us"])],
+        None,
+    ),
 ]
 
 
@@ -38,9 +46,9 @@ def measure(image, quick=False):
         floors.append(run_json(floor, "--json", "--binds", binds, *options))
         ours.append(run_json(stage, *options))
     rows = []
-    for key, title in KINDS:
-        ratio = Estimate.of(ratios([median(f[key]) for f in floors], [median(o[key]) for o in ours]))
-        all_floor = [v for f in floors for v in f[key]]
+    for key, title, least, budget in KINDS:
+        ratio = Estimate.of(ratios([median(least(f)) for f in floors], [median(o[key]) for o in ours]))
+        all_floor = [v for f in floors for v in least(f)]
         all_ours = [v for o in ours for v in o[key]]
         rows.append([
             title,
@@ -48,8 +56,8 @@ def measure(image, quick=False):
             f"{percentile(all_ours, 50):.1f} / {percentile(all_ours, 90):.1f}",
             plain(ratio, 2),
             extremes(ratio, 2),
-            f"≤ {BUDGET}",
-            ratio.verdict(BUDGET),
+            f"≤ {budget}" if budget else "",
+            ratio.verdict(budget) if budget else "",
         ])
     return (
         "## (a) Staging and entering, against the floor program\n\n"

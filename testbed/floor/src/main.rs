@@ -77,7 +77,7 @@ fn run(args: &Args) -> Result<(), String> {
 
         let warm = bench.stage_warm()?;
         for _ in 0..args.ranks {
-            report.enter(sys::enter_in_child(warm.namespace())?);
+            report.enter(&sys::enter_in_child(warm.namespace())?);
         }
         report.warm(&warm);
     }

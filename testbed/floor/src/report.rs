@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use crate::stage::Staged;
+use crate::sys::Entered;
 
 /// Microseconds of every call and every total.
 #[derive(Debug)]
@@ -15,6 +16,7 @@ pub(crate) struct Report {
     cold: Samples,
     warm: Samples,
     enter: Vec<f64>,
+    renounce: Vec<f64>,
     /// A program run on the host, as the first in a cold UDI, and as the second there.
     exec: [Vec<f64>; 3],
 }
@@ -54,6 +56,7 @@ impl Report {
             cold: Samples::default(),
             warm: Samples::default(),
             enter: Vec::new(),
+            renounce: Vec::new(),
             exec: Default::default(),
         }
     }
@@ -66,8 +69,9 @@ impl Report {
         self.warm.add(staged);
     }
 
-    pub(crate) fn enter(&mut self, micros: f64) {
-        self.enter.push(micros);
+    pub(crate) fn enter(&mut self, entered: &Entered) {
+        self.enter.push(entered.setns);
+        self.renounce.push(entered.renounce);
     }
 
     pub(crate) fn exec(&mut self, host: f64, first: f64, second: f64) {
@@ -84,6 +88,7 @@ impl Report {
             "stage_cold_us": self.cold.totals,
             "stage_warm_us": self.warm.totals,
             "enter_us": self.enter,
+            "renounce_us": self.renounce,
             "exec_host_us": self.exec[0],
             "exec_first_us": self.exec[1],
             "exec_second_us": self.exec[2],
@@ -111,6 +116,7 @@ impl fmt::Display for Report {
         }
         writeln!(f, "\nentering, per rank")?;
         line(f, "setns", &self.enter)?;
+        line(f, "empty capabilities", &self.renounce)?;
         if !self.exec[0].is_empty() {
             writeln!(f, "\nfork, program, wait")?;
             let names = ["on the host", "first in a cold image", "second there"];

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use linux_raw_sys::loop_device::{
     LO_FLAGS_AUTOCLEAR, LO_FLAGS_READ_ONLY, LOOP_CONFIGURE, LOOP_CTL_GET_FREE, loop_config,
 };
-use rustix::thread::{LinkNameSpaceType, UnshareFlags};
+use rustix::thread::{CapabilitySet, LinkNameSpaceType, UnshareFlags};
 
 /// The number of a loop device nobody uses; somebody else may take it before the caller does.
 pub(crate) fn loop_get_free(control: BorrowedFd<'_>) -> io::Result<u32> {
@@ -67,8 +67,15 @@ pub(crate) fn setns(namespace: BorrowedFd<'_>) -> rustix::io::Result<()> {
     rustix::thread::move_into_link_name_space(namespace, Some(LinkNameSpaceType::Mount))
 }
 
-/// Forks as Slurm does for a rank, enters there, and returns the microseconds of `setns` alone.
-pub(crate) fn enter_in_child(namespace: BorrowedFd<'_>) -> Result<f64, String> {
+/// Microseconds of a rank: `setns`, and then giving up all that root can hand down.
+#[derive(Debug)]
+pub(crate) struct Entered {
+    pub(crate) setns: f64,
+    pub(crate) renounce: f64,
+}
+
+/// Forks as Slurm does for a rank, and enters there.
+pub(crate) fn enter_in_child(namespace: BorrowedFd<'_>) -> Result<Entered, String> {
     let (mut reader, writer) = io::pipe().map_err(|error| format!("pipe: {error}"))?;
     // SAFETY: the process has one thread here, and the child leaves by _exit without returning.
     match unsafe { libc::fork() } {
@@ -76,25 +83,44 @@ pub(crate) fn enter_in_child(namespace: BorrowedFd<'_>) -> Result<f64, String> {
         0 => {
             let begin = Instant::now();
             let entered = setns(namespace).is_ok();
-            let micros = begin.elapsed().as_secs_f64() * 1e6;
+            let setns = begin.elapsed().as_secs_f64() * 1e6;
             let inside = entered && is_overlay();
-            let bytes = micros.to_ne_bytes();
+            let begin = Instant::now();
+            let renounced = renounce().is_ok();
+            let renounce = begin.elapsed().as_secs_f64() * 1e6;
+            let mut bytes = [0; 16];
+            bytes[..8].copy_from_slice(&setns.to_ne_bytes());
+            bytes[8..].copy_from_slice(&renounce.to_ne_bytes());
             let written = rustix::io::write(writer.as_fd(), &bytes).is_ok();
             // SAFETY: ends the child at once, with nothing of the parent's flushed or dropped.
-            unsafe { libc::_exit(i32::from(!(inside && written))) }
+            unsafe { libc::_exit(i32::from(!(inside && renounced && written))) }
         }
         child => {
             drop(writer);
             let mut status = 0;
             // SAFETY: waits for our own child; the status is written to a live integer.
             unsafe { libc::waitpid(child, &raw mut status, 0) };
-            let mut bytes = [0; 8];
-            match reader.read_exact(&mut bytes) {
-                Ok(()) if status == 0 => Ok(f64::from_ne_bytes(bytes)),
-                _ => Err("a rank did not get into the image".into()),
+            let (mut setns, mut renounce) = ([0; 8], [0; 8]);
+            let read =
+                reader.read_exact(&mut setns).and_then(|()| reader.read_exact(&mut renounce));
+            if read.is_err() || status != 0 {
+                return Err("a rank did not get into the image".into());
             }
+            Ok(Entered { setns: f64::from_ne_bytes(setns), renounce: f64::from_ne_bytes(renounce) })
         }
     }
+}
+
+/// Empties the bounding set and sets no_new_privs, one call per capability as the kernel wants.
+fn renounce() -> rustix::io::Result<()> {
+    for bit in 0..u64::BITS {
+        let capability = CapabilitySet::from_bits_retain(1 << bit);
+        match rustix::thread::remove_capability_from_bounding_set(capability) {
+            Err(rustix::io::Errno::INVAL) => break,
+            result => result?,
+        }
+    }
+    rustix::thread::set_no_new_privs(true)
 }
 
 /// Forks, enters if there is where to, runs the program; microseconds until it has ended.

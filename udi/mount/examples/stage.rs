@@ -79,6 +79,7 @@ fn measure(options: &Options) -> Result<String> {
         drop((udi, other));
         node.drop_job(2 * round, 0, 0)?;
         node.drop_job(2 * round + 1, 0, 0)?;
+        wait_until_free(&options.image);
     }
     for pin in ["images.ns", ""] {
         let _ = std::process::Command::new("/bin/umount").arg(format!("{base}/{pin}")).status();
@@ -90,6 +91,23 @@ fn measure(options: &Options) -> Result<String> {
     ))
 }
 
+/// The kernel takes a loop device back a moment after its last user; without the wait the next
+/// round would pay for that, and the floor program's does not.
+fn wait_until_free(image: &str) {
+    let held = || {
+        let devices = std::fs::read_dir("/sys/block").into_iter().flatten().flatten();
+        devices
+            .map(|device| device.path().join("loop/backing_file"))
+            .any(|file| std::fs::read_to_string(file).is_ok_and(|path| path.trim_end() == image))
+    };
+    for _ in 0..5000 {
+        if !held() {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+}
+
 fn exists(source: &udi::Source) -> bool {
     let udi::Source::Host(path) = source;
     path.exists()
@@ -98,7 +116,7 @@ fn exists(source: &udi::Source) -> bool {
 /// One rank: a process of one thread, as Slurm forks them. Entering cannot be undone, so the
 /// child reports by its exit and a pipe.
 #[allow(unsafe_code)]
-fn entering(udi: &Udi) -> Result<u128> {
+fn entering(udi: &Udi) -> Result<f64> {
     let (reader, writer) =
         std::io::pipe().map_err(|e| Error::admin("cannot make a pipe").because(e))?;
     // SAFETY: this program has one thread here, and the child only enters, writes and exits.
@@ -120,7 +138,7 @@ fn entering(udi: &Udi) -> Result<u128> {
             read.map_err(|e| Error::bug("the child said nothing").because(e))?;
             match u64::from_ne_bytes(bytes) {
                 u64::MAX => Err(Error::bug("a rank could not enter")),
-                nanoseconds => Ok(u128::from(nanoseconds) / 1000),
+                nanoseconds => Ok(nanoseconds as f64 / 1000.0),
             }
         }
     }
