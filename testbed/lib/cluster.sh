@@ -11,7 +11,7 @@ make_network() {
     docker network inspect "$NETWORK" >/dev/null 2>&1 ||
         docker network create --label "$LABEL" --subnet "$SUBNET.0/24" "$NETWORK" >/dev/null
     local volume
-    for volume in shifter-shared shifter-home; do docker volume create --label "$LABEL" "$volume" >/dev/null; done
+    for volume in "$NAME-shared" "$NAME-home"; do docker volume create --label "$LABEL" "$volume" >/dev/null; done
 }
 
 # start_container NAME IMAGE ARG…: started if it stands still, made if it is missing.
@@ -37,7 +37,7 @@ start_node() {
         --device-cgroup-rule 'b 7:* rwm' --device-cgroup-rule 'c 10:* rwm' \
         --tmpfs /run:nosuid,nodev,mode=755 --tmpfs /tmp:exec,nosuid,nodev,mode=1777 \
         --stop-timeout 1 \
-        -v shifter-shared:/shared -v shifter-home:/home \
+        -v "$NAME-shared:/shared" -v "$NAME-home:/home" \
         -e ROLE="$role" -e NODES="$nodes"
 }
 

@@ -5,15 +5,17 @@ REPO=$(dirname "$TESTBED")
 CACHE=${SHIFTER_TESTBED_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/shifter-testbed}
 LOGS=$CACHE/log
 # What `reinstall` built last, so that a node made later gets it too. Gone after `down`.
-STAGE=$CACHE/stage
-NETWORK=shifter
+STAGE=$CACHE/stage-${TESTBED_NAME:-shifter}
+# A second testbed beside the first wants another name and network (and shares the caches).
+NAME=${TESTBED_NAME:-shifter}
+NETWORK=$NAME
 # Test addresses of RFC 2544: unlikely to be anybody's real network.
-SUBNET=198.18.57
-LABEL=shifter-testbed
+SUBNET=${TESTBED_SUBNET:-198.18.57}
+LABEL=$NAME-testbed
 
 mkdir -p "$CACHE" "$LOGS"
 
-container() { printf 'shifter-%s' "$1"; }
+container() { printf '%s-%s' "$NAME" "$1"; }
 
 # The Debian release whose own Slurm is the one asked for.
 suite_of_release() {
@@ -41,5 +43,5 @@ running_nodes()   { label_of_ctl shifter.nodes; }
 
 # The compute nodes that exist, in order: c1 c2 …
 compute_nodes() {
-    docker ps -a --filter "label=$LABEL=compute" --format '{{.Names}}' | sed 's/^shifter-//' | sort -V
+    docker ps -a --filter "label=$LABEL=compute" --format '{{.Names}}' | sed "s/^$NAME-//" | sort -V
 }
