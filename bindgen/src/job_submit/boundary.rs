@@ -117,9 +117,9 @@ fn foreign<P: Exported>(
     }
     let name = P::NAME;
     Err(Rejection::fault(format!(
-        "{name} was built for Slurm {BUILT_FOR}, but this is Slurm {running}\nThis is a site \
-         problem: please send these lines to your HPC support (to do: install the {name} that was \
-         built for {running})."
+        "this is Slurm {running}, and the plugin is for Slurm {BUILT_FOR}\nhint: install the package \
+         of {name} for Slurm {running}\nThis is a site problem: please send these lines to your HPC \
+         support."
     )))
 }
 

@@ -53,7 +53,7 @@ fn look_up(question: &Question) -> Result<Digest> {
     if may_read(&digest)? {
         return Ok(digest);
     }
-    Err(Error::user(format!("there is no image {typed} in the store"))
+    Err(Error::user(format!("{typed}: no such image in the store"))
         .hint("shifterimg images lists those that you can use"))
 }
 
