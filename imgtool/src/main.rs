@@ -1,1 +1,110 @@
-fn main() {}
+//! shifterimg: imports container images into the image store.
+//!
+//! Installed set-user-ID to the store's owner, so the first lines matter most: who runs us,
+//! what the caller left in our environment and files. A pull then is two processes: the
+//! [`pull`] reader, with the user's rights only, and the [`writer`], with the store's.
+
+mod cli;
+mod identity;
+mod layer;
+mod progress;
+mod pull;
+mod registry;
+mod sandbox;
+mod show;
+mod sys;
+mod wire;
+mod writer;
+
+use clap::Parser;
+use serde_json::json;
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::ExitCode;
+
+use udi::{Blame, Config, Error, Result};
+
+use cli::{Cli, Command};
+use identity::Identity;
+
+fn main() -> ExitCode {
+    match start() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let mut stderr = std::io::stderr();
+            for (n, line) in error.lines().iter().enumerate() {
+                let _ = writeln!(stderr, "{}{line}", if n == 0 { "shifterimg: " } else { "" });
+            }
+            ExitCode::from(match error.blame() {
+                Blame::User => 1,
+                Blame::Admin => 3,
+                Blame::Bug => 70,
+            })
+        }
+    }
+}
+
+fn start() -> Result<()> {
+    identity::harden()?;
+    let identity = Identity::look()?;
+    sys::clean_environment();
+    // clap ends the process itself, with 2, when the command line makes no sense.
+    let cli = Cli::parse();
+    let config = config(&identity, cli.config.as_deref())?;
+    match &cli.command {
+        Command::Pull(args) => pull(&config, &identity, args),
+        Command::Images(args) => show::images(&config, &identity, args),
+        Command::Lookup(args) => show::lookup(&config, &identity, args),
+        Command::Inspect(args) => show::inspect(&config, &identity, args),
+        Command::Rm(args) => show::rm(&config, &identity, args),
+    }
+}
+
+/// The site's configuration. Who runs us with rights of ours must not choose another one.
+fn config(identity: &Identity, other: Option<&Path>) -> Result<Config> {
+    match other {
+        Some(path) if identity.is_elevated() && identity.uid != 0 => Err(Error::user(format!(
+            "--config={}: only root may use another configuration",
+            path.display()
+        ))
+        .hint("leave --config out")),
+        other => udi_store::site::load(other.unwrap_or(Path::new(Config::PATH))),
+    }
+}
+
+fn pull(config: &Config, identity: &Identity, args: &cli::Pull) -> Result<()> {
+    // A mistake in the name is told before anything else happens.
+    udi::ImageRef::parse(&args.image, &config.names())?;
+    identity.check_owner(udi_store::Store::open(&config.store)?.owner())?;
+    let (ours, theirs) =
+        UnixStream::pair().map_err(|e| Error::admin("cannot make a socket").because(e))?;
+    match sys::split()? {
+        sys::Side::Child => {
+            drop(ours);
+            writer::run(config, identity, theirs);
+            Ok(())
+        }
+        sys::Side::Parent(child) => {
+            drop(theirs);
+            let result = pull::run(config, identity, args, ours);
+            // The writer removes what it began, and has ended when we have.
+            let _ = nix::sys::wait::waitpid(child, None);
+            report(&result?, args)
+        }
+    }
+}
+
+fn report(pulled: &pull::Pulled, args: &cli::Pull) -> Result<()> {
+    let digest = &pulled.picked.digest;
+    if args.json {
+        return show::print(&show::pretty(&json!({
+            "image": pulled.image, "digest": digest, "platform": pulled.picked.info.platform,
+            "size": pulled.size, "private": pulled.private, "new": pulled.new,
+        }))?);
+    }
+    if args.quiet {
+        return show::print(digest.as_str());
+    }
+    show::print(&format!("{}@{digest}", pulled.image))
+}

@@ -200,7 +200,7 @@ fn the_number_of_names_must_be_what_was_announced() {
         let mut tree =
             Writer::new(Cursor::new(Vec::new()), Options::default()).unwrap().into_tree().unwrap();
         tree.enter(b"", META).unwrap();
-        let inode = tree.special(&[b'a'], META, Special::Fifo, 2).unwrap();
+        let inode = tree.special(b"a", META, Special::Fifo, 2).unwrap();
         let more = (1..names).try_for_each(|n| tree.link(&[b'a' + n], inode));
         assert_eq!(more.is_ok(), names <= 2);
         tree.leave().unwrap();

@@ -40,15 +40,17 @@ impl Reference {
 
 /// The path below `refs/` of what everybody sees, if the name has one.
 ///
-/// A name with a digest and no tag has one too, when the digest is that of an index:
-/// people copy it from `docker images --digests`.
+/// A name with a digest has a path of its own, tag or not: people copy the digests of indexes
+/// from `docker images --digests`. It never is the tag's: whoever pulls one image by digest
+/// must not change what the tag means to others, nor be given what it means.
 pub(crate) fn public_path(image: &ImageRef) -> Option<String> {
-    image.ref_path().or_else(|| match image {
-        ImageRef::Docker(d) => {
-            d.digest().map(|digest| format!("{}/{}/@{digest}", d.registry(), d.repository()))
+    match (image, image.digest()) {
+        (_, None) => image.ref_path(),
+        (ImageRef::Docker(d), Some(digest)) => {
+            Some(format!("{}/{}/@{digest}", d.registry(), d.repository()))
         }
         _ => None,
-    })
+    }
 }
 
 /// The path below `refs/` of what only `uid` sees.
@@ -78,6 +80,8 @@ mod tests {
         let hex = "a".repeat(64);
         let index = parse(&format!("app@sha256:{hex}"));
         assert_eq!(public_path(&index).unwrap(), format!("docker.io/library/app/@sha256:{hex}"));
+        let both = parse(&format!("app:1@sha256:{hex}"));
+        assert_eq!(public_path(&both), public_path(&index));
         assert_eq!(public_path(&parse(&format!("id:sha256:{hex}"))), None);
     }
 

@@ -102,8 +102,6 @@ impl Store {
         for path in private.into_iter().chain(reference::public_path(image)) {
             let Some(mut reference) = self.reference(&path)? else { continue };
             match reference.platforms.remove(platform) {
-                // Who names tag and digest wants that digest, not what the tag means today.
-                Some(entry) if asked_for_another(image, &entry.digest) => {}
                 Some(entry) => return Ok(entry.digest),
                 None => others.extend(reference.platforms.into_keys()),
             }
@@ -234,11 +232,6 @@ impl Store {
     pub(crate) fn failed(&self, path: &str, error: Errno) -> Error {
         Error::admin(format!("cannot read {}/{path}", self.path.display())).because(error)
     }
-}
-
-/// Without a tag the name is the path of an index, which differs from what it means.
-fn asked_for_another(image: &ImageRef, meaning: &Digest) -> bool {
-    image.ref_path().is_some() && image.digest().is_some_and(|asked| asked != meaning)
 }
 
 fn no_image(name: &str) -> Error {

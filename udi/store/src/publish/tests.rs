@@ -206,6 +206,18 @@ fn a_missing_image_says_how_to_get_it() {
 }
 
 #[test]
+fn who_pulls_by_digest_does_not_change_what_the_tag_means() {
+    let fixture = fixture();
+    publish(&fixture, &name("app:1", 1, ALICE, false));
+    let index = format!("app:1@{}", digest(7));
+    publish(&fixture, &name(&index, 2, BOB, false));
+    let resolve = |text: &str| fixture.store.resolve(&image(text), AMD64, ALICE).unwrap();
+    assert_eq!(resolve("app:1"), digest(1));
+    assert_eq!(resolve(&index), digest(2));
+    assert_eq!(resolve(&format!("app@{}", digest(7))), digest(2));
+}
+
+#[test]
 fn a_digest_that_is_not_there_is_not_replaced_by_what_the_tag_means() {
     let fixture = fixture();
     publish(&fixture, &name("app:1", 1, ALICE, false));

@@ -1,0 +1,127 @@
+//! The command line.
+
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// Imports container images into the site's image store.
+#[derive(Debug, Parser)]
+#[command(
+    name = "shifterimg",
+    version,
+    arg_required_else_help = true,
+    disable_help_subcommand = true
+)]
+pub(crate) struct Cli {
+    /// Use another shifter.toml (not when shifterimg is set-user-ID, unless you are root).
+    #[arg(long, value_name = "FILE", global = true)]
+    pub(crate) config: Option<PathBuf>,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Fetch an image from its registry into the store.
+    Pull(Pull),
+    /// List the images that you can use.
+    Images(Images),
+    /// Print the digest that a name means.
+    Lookup(Lookup),
+    /// Show what the store knows of an image.
+    Inspect(Inspect),
+    /// Remove names that you pulled, and images that no name is left for.
+    Rm(Rm),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Pull {
+    /// Let only yourself see and use it.
+    #[arg(long, conflicts_with = "public")]
+    pub(crate) private: bool,
+    /// Let everybody use it, although the registry wanted your login.
+    #[arg(long)]
+    pub(crate) public: bool,
+    /// Pull for another platform than the compute nodes': OS/ARCHITECTURE[/VARIANT].
+    #[arg(long, value_name = "PLATFORM")]
+    pub(crate) platform: Option<String>,
+    /// Print the digest only.
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// Print the result as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// [REGISTRY/]REPOSITORY[:TAG][@DIGEST]
+    #[arg(value_name = "IMAGE")]
+    pub(crate) image: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Images {
+    /// Print names only.
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Lookup {
+    /// Look for another platform than the compute nodes'.
+    #[arg(long, value_name = "PLATFORM")]
+    pub(crate) platform: Option<String>,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// The image, as in --image=.
+    #[arg(value_name = "IMAGE")]
+    pub(crate) image: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Inspect {
+    /// Look for another platform than the compute nodes'.
+    #[arg(long, value_name = "PLATFORM")]
+    pub(crate) platform: Option<String>,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// The image, as in --image=.
+    #[arg(value_name = "IMAGE")]
+    pub(crate) image: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Rm {
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// The images, as in --image=.
+    #[arg(value_name = "IMAGE", required = true)]
+    pub(crate) images: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_manual_page_has_every_command_and_every_option() {
+        let page = include_str!("../man/shifterimg.1").replace("\\-", "-");
+        let command = Cli::command();
+        command.clone().debug_assert();
+        for sub in command.get_subcommands() {
+            assert!(page.contains(&format!(".SS {}", sub.get_name())), "{}", sub.get_name());
+        }
+        let commands = command.get_subcommands().chain([&command]);
+        for arg in commands.flat_map(|c| c.get_arguments()) {
+            if let Some(long) = arg.get_long() {
+                assert!(page.contains(&format!("--{long}")), "--{long}");
+            }
+            if let Some(short) = arg.get_short() {
+                assert!(page.contains(&format!("-{short}")), "-{short}");
+            }
+        }
+    }
+}

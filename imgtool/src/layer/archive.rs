@@ -1,0 +1,209 @@
+//! Reading a layer's archive: tar in all its dialects.
+
+use std::io::Read;
+
+use squashfs::{Meta, Special};
+use tar::EntryType;
+use udi::{Error, Result};
+
+use super::record::{Item, What, clean};
+use super::sparse::{Headers, Map};
+
+/// Before the name of something that lower layers have and the image does not.
+const WHITEOUT: &[u8] = b".wh.";
+const OPAQUE: &[u8] = b".wh..wh..opq";
+/// Bytes read at once.
+const CHUNK: usize = 256 << 10;
+
+/// The contents of a file as the archive has them.
+pub(crate) struct Contents<'a> {
+    data: &'a mut dyn Read,
+    map: Map,
+    buffer: &'a mut Vec<u8>,
+}
+
+/// A piece of a file.
+#[derive(Debug)]
+pub(crate) enum Piece<'a> {
+    Bytes(&'a [u8]),
+    Zeros(u64),
+}
+
+impl std::fmt::Debug for Contents<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Contents").field("map", &self.map).finish_non_exhaustive()
+    }
+}
+
+impl Contents<'_> {
+    pub(crate) fn size(&self) -> u64 {
+        self.map.size
+    }
+
+    /// Hands out the whole file, piece by piece.
+    pub(crate) fn each(&mut self, mut give: impl FnMut(Piece<'_>) -> Result<()>) -> Result<()> {
+        let mut position = 0;
+        self.buffer.resize(CHUNK, 0);
+        for (offset, length) in std::mem::take(&mut self.map.pieces) {
+            if offset > position {
+                give(Piece::Zeros(offset - position))?;
+            }
+            let mut left = length;
+            while left > 0 {
+                let now = usize::try_from(left).map_or(CHUNK, |left| left.min(CHUNK));
+                let bytes = &mut self.buffer[..now];
+                self.data.read_exact(bytes).map_err(unreadable)?;
+                give(if is_zero(bytes) { Piece::Zeros(now as u64) } else { Piece::Bytes(bytes) })?;
+                left -= now as u64;
+            }
+            position = offset + length;
+        }
+        if self.map.size > position {
+            give(Piece::Zeros(self.map.size - position))?;
+        }
+        Ok(())
+    }
+}
+
+/// Reads an archive to its end, and hands out its entries. A file comes without number and
+/// with its contents, which the visitor may take; it gives the item that was made of it.
+pub(crate) fn read(
+    stream: impl Read,
+    mut visit: impl FnMut(Item<'_>, Option<&mut Contents<'_>>) -> Result<()>,
+) -> Result<()> {
+    let mut archive = tar::Archive::new(stream);
+    let mut buffer = Vec::new();
+    for entry in archive.entries().map_err(unreadable)? {
+        let mut entry = entry.map_err(unreadable)?;
+        let kind = entry.header().entry_type();
+        if matches!(kind, EntryType::XGlobalHeader) || kind.as_byte() == b'V' {
+            continue;
+        }
+        let (mtime, headers) = extensions(&mut entry)?;
+        let raw = headers.name.clone().unwrap_or_else(|| entry.path_bytes().into_owned());
+        let path = clean(&raw, false)?;
+        let meta = meta(entry.header(), mtime).map_err(|e| e.because_of(&path))?;
+        let name = path.rsplit(|&b| b == b'/').next().unwrap_or(&[]);
+        if let Some(hidden) = name.strip_prefix(WHITEOUT) {
+            let directory = path[..path.len() - name.len()].strip_suffix(b"/").unwrap_or(b"");
+            if name == OPAQUE {
+                visit(Item { path: directory, meta, what: What::Opaque }, None)?;
+                continue;
+            }
+            let mut whited = path[..path.len() - name.len()].to_vec();
+            whited.extend(hidden);
+            if matches!(hidden, b"" | b"." | b"..") {
+                return Err(Error::user(format!(
+                    "{}: a whiteout of nothing",
+                    String::from_utf8_lossy(&path)
+                )));
+            }
+            visit(Item { path: &whited, meta, what: What::Whiteout }, None)?;
+            continue;
+        }
+        let target = || match entry.link_name_bytes() {
+            Some(target) if !target.is_empty() && target.len() <= squashfs::TARGET_MAX => {
+                Ok(target.into_owned())
+            }
+            _ => Err(Error::user(format!("{}: a link to nothing", String::from_utf8_lossy(&path)))),
+        };
+        match kind {
+            // The oldest archives mark directories by a slash only.
+            EntryType::Regular if raw.ends_with(b"/") => {
+                visit(Item { path: &path, meta, what: What::Directory }, None)?;
+            }
+            EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
+                let size = entry.size();
+                let map = headers.map(&mut entry).map_err(unreadable)?;
+                let map = map.unwrap_or_else(|| Map { size, pieces: vec![(0, size)] });
+                let mut contents = Contents { data: &mut entry, map, buffer: &mut buffer };
+                visit(Item { path: &path, meta, what: What::File(None) }, Some(&mut contents))?;
+            }
+            EntryType::Directory => visit(Item { path: &path, meta, what: What::Directory }, None)?,
+            EntryType::Symlink => {
+                visit(Item { path: &path, meta, what: What::Symlink(&target()?) }, None)?;
+            }
+            EntryType::Link => {
+                let target = clean(&target()?, true)?;
+                visit(Item { path: &path, meta, what: What::Hardlink(&target) }, None)?;
+            }
+            EntryType::Fifo => {
+                visit(Item { path: &path, meta, what: What::Special(Special::Fifo) }, None)?;
+            }
+            EntryType::Char | EntryType::Block => {
+                visit(Item { path: &path, meta, what: What::Device }, None)?;
+            }
+            other => {
+                return Err(Error::user(format!(
+                    "{}: an entry of unknown type {:?}",
+                    String::from_utf8_lossy(&path),
+                    char::from(other.as_byte())
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The PAX headers that the `tar` crate leaves to us.
+fn extensions<R: Read>(entry: &mut tar::Entry<'_, R>) -> Result<(Option<u32>, Headers)> {
+    let mut headers = Headers::default();
+    let mut mtime = None;
+    if let Some(extensions) = entry.pax_extensions().map_err(unreadable)? {
+        for extension in extensions {
+            let extension = extension.map_err(unreadable)?;
+            if extension.key_bytes() == b"mtime" {
+                mtime = Some(seconds(extension.value_bytes()));
+            }
+            headers.see(extension.key_bytes(), extension.value_bytes()).map_err(unreadable)?;
+        }
+    }
+    Ok((mtime, headers))
+}
+
+/// Whole seconds of a PAX time, within what squashfs can say.
+fn seconds(text: &[u8]) -> u32 {
+    let text = String::from_utf8_lossy(text);
+    let whole = text.split('.').next().unwrap_or("");
+    let seconds: i64 = whole.parse().unwrap_or(0);
+    u32::try_from(seconds.max(0)).unwrap_or(u32::MAX)
+}
+
+struct BadField(&'static str);
+
+impl BadField {
+    fn because_of(&self, path: &[u8]) -> Error {
+        Error::user(format!("{}: its {} is none", String::from_utf8_lossy(path), self.0))
+    }
+}
+
+fn meta(header: &tar::Header, mtime: Option<u32>) -> std::result::Result<Meta, BadField> {
+    let id = |id: std::io::Result<u64>| {
+        id.ok().and_then(|id| u32::try_from(id).ok()).filter(|&id| id != u32::MAX)
+    };
+    let mode = header.mode().map_err(|_| BadField("mode"))?;
+    // A time before 1970 is written in a form that the crate does not read.
+    let mtime =
+        mtime.unwrap_or_else(|| header.mtime().map_or(0, |t| u32::try_from(t).unwrap_or(u32::MAX)));
+    Ok(Meta {
+        mode: (mode & 0o7777) as u16,
+        uid: id(header.uid()).ok_or(BadField("owner"))?,
+        gid: id(header.gid()).ok_or(BadField("group"))?,
+        mtime,
+    })
+}
+
+/// A failure further down (network, digest) keeps its own words; else the archive is broken.
+fn unreadable(error: std::io::Error) -> Error {
+    match error.downcast::<Error>() {
+        Ok(error) => error,
+        Err(error) => Error::user("the archive is broken").because(error),
+    }
+}
+
+fn is_zero(bytes: &[u8]) -> bool {
+    let (chunks, rest) = bytes.as_chunks::<64>();
+    bytes.first() == Some(&0)
+        && chunks.iter().all(|c| *c == [0; 64])
+        && rest.iter().all(|&b| b == 0)
+}

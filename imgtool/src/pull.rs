@@ -1,0 +1,339 @@
+//! Pulling: the reader's side.
+
+use std::io::{BufWriter, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::time::Instant;
+
+use udi::{Config, DockerRef, Error, ImageRef, Result};
+
+use crate::cli;
+use crate::identity::Identity;
+use crate::layer::archive::{self, Contents, Piece};
+use crate::layer::filter::Filter;
+use crate::layer::merge::{Image, Origin};
+use crate::layer::record::{Item, Layer, What};
+use crate::progress::{Progress, size};
+use crate::registry::{Endpoint, Files, Picked, Registry, Stream, pick};
+use crate::wire::{Job, ToReader, ToWriter};
+use crate::{sandbox, writer};
+
+/// Layers under way at once.
+const AHEAD: usize = 3;
+
+/// What a pull did.
+#[derive(Debug)]
+pub(crate) struct Pulled {
+    pub(crate) image: String,
+    pub(crate) picked: Picked,
+    pub(crate) private: bool,
+    /// Bytes of the image's file.
+    pub(crate) size: u64,
+    /// Whether there was anything to do.
+    pub(crate) new: bool,
+}
+
+/// Pulls as the user, who hands to `channel` what came.
+pub(crate) fn run(
+    config: &Config,
+    identity: &Identity,
+    args: &cli::Pull,
+    channel: UnixStream,
+) -> Result<Pulled> {
+    let asked = ImageRef::parse(&args.image, &config.names())?;
+    let docker = registry_name(&asked)?;
+    let files = confine(identity)?;
+    let progress = Progress::new(args.quiet);
+    let start = Instant::now();
+
+    let endpoint = Endpoint::of(config, docker);
+    let credentials = files.find(&endpoint.host, &endpoint.repository);
+    let registry = Arc::new(Registry::new(endpoint, credentials)?);
+    sandbox::reader(&[])?;
+    let platform = args.platform.as_deref().unwrap_or(&config.images.platform);
+    let reference = match (docker.digest(), docker.tag()) {
+        (Some(digest), _) => digest.as_str(),
+        (None, tag) => tag.unwrap_or(&config.images.default_tag),
+    };
+    let picked = pick(&registry, reference, platform)?;
+    let bytes: u64 = picked.layers.iter().map(|l| l.size).sum();
+    let private = args.private || (registry.is_personal() && !args.public);
+    progress.say(&format!(
+        "{asked}: {} for {platform}, {}, {} from {}",
+        picked.digest.short(),
+        match picked.layers.len() {
+            1 => "1 layer".to_owned(),
+            n => format!("{n} layers"),
+        },
+        size(bytes),
+        registry.endpoint().name()
+    ));
+    if private && !args.private {
+        progress.say("the registry answered only with your login: the image will be yours alone (--public shares it)");
+    }
+
+    let mut writer = Writer::new(channel)?;
+    let job = Job {
+        image: asked.to_string(),
+        platform: platform.to_owned(),
+        digest: picked.digest.clone(),
+        private,
+        from: registry.endpoint().name(),
+    };
+    let there = writer.open(job, &progress)?;
+    let (size_of_file, new) = match there {
+        Some(size) => (size, false),
+        None => {
+            Reading {
+                registry: &registry,
+                picked: &picked,
+                writer: &mut writer,
+                progress: &progress,
+            }
+            .run()?;
+            (writer.done()?, true)
+        }
+    };
+    progress.say(&match new {
+        true => format!("{} in {:.1} s", size(size_of_file), start.elapsed().as_secs_f64()),
+        false => "it is in the store already".to_owned(),
+    });
+    Ok(Pulled { image: asked.name(), picked, private, size: size_of_file, new })
+}
+
+fn registry_name(image: &ImageRef) -> Result<&DockerRef> {
+    match image {
+        ImageRef::Docker(docker) => Ok(docker),
+        other => Err(Error::user(format!("{other}: only images of a registry can be pulled"))
+            .hint("give a name like ubuntu:24.04 or registry.example.org/group/image:tag")),
+    }
+}
+
+/// Gives up all rights but the user's; gives the user's logins.
+fn confine(identity: &Identity) -> Result<Files> {
+    // Root's own logins can only be read as root, and nobody else can have written them.
+    let of_root = (identity.uid == 0).then(Files::read);
+    identity.become_user()?;
+    Ok(of_root.unwrap_or_else(Files::read))
+}
+
+/// The way to the writer.
+#[derive(Debug)]
+struct Writer {
+    to: BufWriter<UnixStream>,
+    from: UnixStream,
+    /// Contents sent so far.
+    sent: u32,
+    /// The number of the contents of all empty files.
+    empty: Option<u32>,
+}
+
+impl Writer {
+    fn new(channel: UnixStream) -> Result<Self> {
+        let from =
+            channel.try_clone().map_err(|e| Error::bug("cannot talk to the writer").because(e))?;
+        Ok(Self { to: BufWriter::with_capacity(512 << 10, channel), from, sent: 0, empty: None })
+    }
+
+    fn send(&mut self, message: &ToWriter) -> Result<()> {
+        message.send(&mut self.to).map_err(|e| self.lost(e))
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) -> Result<()> {
+        ToWriter::send_data(&mut self.to, bytes).map_err(|e| self.lost(e))
+    }
+
+    /// A writer that stops listening has said why.
+    fn lost(&mut self, error: std::io::Error) -> Error {
+        match ToReader::receive(&mut self.from) {
+            Ok(ToReader::Failed { blame, what, hint }) => writer::failure(&blame, what, hint),
+            _ => Error::bug("the writer is gone").because(error),
+        }
+    }
+
+    fn answer(&mut self) -> Result<ToReader> {
+        self.to.flush().map_err(|e| self.lost(e))?;
+        match ToReader::receive(&mut self.from) {
+            Ok(ToReader::Failed { blame, what, hint }) => Err(writer::failure(&blame, what, hint)),
+            Ok(answer) => Ok(answer),
+            Err(error) => Err(Error::bug("the writer is gone").because(error)),
+        }
+    }
+
+    /// Announces the pull; gives the size of the image if it is there.
+    fn open(&mut self, job: Job, progress: &Progress) -> Result<Option<u64>> {
+        self.send(&ToWriter::Job(job))?;
+        loop {
+            match self.answer()? {
+                ToReader::Go => return Ok(None),
+                ToReader::Have { size } => return Ok(Some(size)),
+                ToReader::Wait { login, host } => {
+                    progress.say(&format!("{login} on {host} is pulling the same image; waiting"));
+                }
+                _ => return Err(Error::bug("the writer gave an odd answer")),
+            }
+        }
+    }
+
+    /// Sends a file's contents; gives their number.
+    fn contents(&mut self, contents: &mut Contents<'_>) -> Result<u32> {
+        if contents.size() == 0
+            && let Some(empty) = self.empty
+        {
+            return Ok(empty);
+        }
+        self.send(&ToWriter::Begin)?;
+        contents.each(|piece| match piece {
+            Piece::Bytes(bytes) => self.bytes(bytes),
+            Piece::Zeros(length) => self.send(&ToWriter::Hole(length)),
+        })?;
+        let number = self.end()?;
+        if contents.size() == 0 {
+            self.empty = Some(number);
+        }
+        Ok(number)
+    }
+
+    fn end(&mut self) -> Result<u32> {
+        self.send(&ToWriter::End)?;
+        let number = self.sent;
+        self.sent =
+            number.checked_add(1).ok_or_else(|| Error::user("the image has too many files"))?;
+        Ok(number)
+    }
+
+    fn done(&mut self) -> Result<u64> {
+        match self.answer()? {
+            ToReader::Done { size, .. } => Ok(size),
+            _ => Err(Error::bug("the writer gave an odd answer")),
+        }
+    }
+}
+
+/// The layers on their way into the image.
+struct Reading<'a> {
+    registry: &'a Arc<Registry>,
+    picked: &'a Picked,
+    writer: &'a mut Writer,
+    progress: &'a Progress,
+}
+
+impl Reading<'_> {
+    fn run(mut self) -> Result<()> {
+        let mut layers = self.read_all()?;
+        let named = |number: usize| self.picked.layers[number].digest.short().to_owned();
+        let mut image = Image::of(&layers, named)?;
+        let missing = image.missing();
+        if !missing.is_empty() {
+            self.read_again(&mut layers, &missing)?;
+            image = Image::of(&layers, named)?;
+        }
+        drop(layers);
+        image.describe(self.description()?)?;
+        self.writer.send(&ToWriter::Tree)?;
+        let (_, devices) = image.send(|message| self.writer.send(&message))?;
+        if devices > 0 {
+            self.progress.say(&format!("left out {devices} device nodes: /dev is the host's"));
+        }
+        self.writer.send(&ToWriter::Finish(self.picked.info.clone()))
+    }
+
+    /// All layers, from the top down; what upper layers hide is not sent.
+    fn read_all(&mut self) -> Result<Vec<Layer>> {
+        let count = self.picked.layers.len();
+        let mut ahead = std::collections::VecDeque::new();
+        let mut next = count;
+        let mut layers = Vec::new();
+        let mut filter = Filter::default();
+        for number in (0..count).rev() {
+            while next > 0 && ahead.len() < AHEAD {
+                next -= 1;
+                let layer = &self.picked.layers[next];
+                let bar = self.progress.layer(next + 1, count, layer.digest.short(), layer.size);
+                ahead.push_back(Stream::open(self.registry, layer, move |bytes| bar.add(bytes))?);
+            }
+            let stream = ahead.pop_front().ok_or_else(|| Error::bug("a layer was not opened"))?;
+            let mut layer = Layer::default();
+            self.read(number, stream, |writer, item, contents| {
+                let needed = filter.see(item.path, &item.what);
+                let what = match (item.what, contents) {
+                    (What::File(_), Some(contents)) if needed => {
+                        What::File(Some(writer.contents(contents)?))
+                    }
+                    (what, _) => what,
+                };
+                layer.push(Item { what, ..item })
+            })?;
+            filter.end_layer();
+            layers.push(layer);
+        }
+        layers.reverse();
+        Ok(layers)
+    }
+
+    /// Contents that turned out to be needed after all: their layers are read once more.
+    fn read_again(&mut self, layers: &mut [Layer], missing: &[Origin]) -> Result<()> {
+        for (number, layer) in layers.iter_mut().enumerate() {
+            let mut wanted: Vec<u32> = missing
+                .iter()
+                .filter(|o| usize::from(o.layer) == number)
+                .map(|o| o.record)
+                .collect();
+            if wanted.is_empty() {
+                continue;
+            }
+            wanted.sort_unstable();
+            let stream = Stream::open(self.registry, &self.picked.layers[number], |_| {})?;
+            let mut record = 0;
+            self.read(number, stream, |writer, _, contents| {
+                if let Some(contents) = contents
+                    && wanted.binary_search(&record).is_ok()
+                {
+                    layer.set_contents(record, writer.contents(contents)?);
+                }
+                record += 1;
+                Ok(())
+            })?;
+        }
+        Ok(())
+    }
+
+    /// One layer, to its end: only then its digests are known to be right.
+    fn read(
+        &mut self,
+        number: usize,
+        mut stream: Stream,
+        mut see: impl FnMut(&mut Writer, Item<'_>, Option<&mut Contents<'_>>) -> Result<()>,
+    ) -> Result<()> {
+        let layer = self.picked.layers[number].digest.short();
+        let writer = &mut *self.writer;
+        archive::read(&mut stream, |item, contents| see(writer, item, contents)).map_err(
+            |error| match error.next_steps().is_empty() {
+                true => error.about(format!("layer {layer}: ")),
+                false => error,
+            },
+        )?;
+        let mut rest = [0; 4096];
+        loop {
+            match stream.read(&mut rest) {
+                Ok(0) => return Ok(()),
+                Ok(_) => {}
+                Err(error) => {
+                    return Err(error
+                        .downcast::<Error>()
+                        .unwrap_or_else(|e| Error::bug("a layer broke off").because(e)));
+                }
+            }
+        }
+    }
+
+    /// `/.shifter/image.json`
+    fn description(&mut self) -> Result<u32> {
+        let mut json = serde_json::to_vec_pretty(&self.picked.info)
+            .map_err(|e| Error::bug("cannot describe the image").because(e))?;
+        json.push(b'\n');
+        self.writer.send(&ToWriter::Begin)?;
+        self.writer.bytes(&json)?;
+        self.writer.end()
+    }
+}

@@ -1,0 +1,261 @@
+//! Layers on their way: fetched, checked, decompressed, by two threads each.
+//!
+//! A few layers are under way at once, so that the network does not wait for the archive of
+//! the one before to be read. What is in memory is bounded by the channels' lengths.
+
+use sha2::{Digest as _, Sha256};
+use std::io::{self, BufRead, BufReader, Read};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+use ureq::BodyReader;
+use ureq::http::StatusCode;
+
+use udi::{Digest, Error, Result};
+
+use super::manifest::{Layer, wrong};
+use super::{Registry, TRIES, pause};
+
+/// Bytes handed from thread to thread at once.
+const PIECE: usize = 128 << 10;
+/// Compressed pieces that may wait: 8 MiB a layer.
+const FETCHED: usize = 64;
+/// Uncompressed pieces that may wait: 4 MiB a layer.
+const READY: usize = 32;
+/// What no honest layer does: more than a thousand bytes for one, and many of them.
+const BOMB_BYTES: u64 = 64 << 30;
+const BOMB_RATIO: u64 = 1100;
+
+/// The uncompressed archive of a layer. When it has been read to its end, its digests are
+/// right; else the error that ended it is the last thing read.
+#[derive(Debug)]
+pub(crate) struct Stream(Pieces);
+
+impl Stream {
+    /// Starts fetching; `progress` is told of each compressed byte.
+    pub(crate) fn open(
+        registry: &Arc<Registry>,
+        layer: &Layer,
+        progress: impl Fn(u64) + Send + 'static,
+    ) -> Result<Self> {
+        let (to_decode, fetched) = sync_channel(FETCHED);
+        let (to_read, ready) = sync_channel(READY);
+        let registry = Arc::clone(registry);
+        let (fetching, decoding) = (layer.clone(), layer.clone());
+        spawn("fetch", move || fetch(&registry, &fetching, progress, &to_decode))?;
+        spawn("decode", move || {
+            if let Err(error) = decode(Pieces::of(fetched), &decoding, &to_read) {
+                let _ = to_read.send(Err(error));
+            }
+        })?;
+        Ok(Self(Pieces::of(ready)))
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer)
+    }
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<()> {
+    let thread = std::thread::Builder::new().name(name.into()).spawn(work);
+    thread.map(drop).map_err(|e| Error::admin("cannot start a thread").because(e))
+}
+
+/// Pieces from another thread, as a reader.
+#[derive(Debug)]
+struct Pieces {
+    from: Receiver<Result<Vec<u8>>>,
+    piece: Vec<u8>,
+    read: usize,
+    ended: bool,
+}
+
+impl Pieces {
+    fn of(from: Receiver<Result<Vec<u8>>>) -> Self {
+        Self { from, piece: Vec::new(), read: 0, ended: false }
+    }
+}
+
+impl BufRead for Pieces {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        while self.read == self.piece.len() && !self.ended {
+            match self.from.recv() {
+                // An empty piece is the end; a silence without it is an accident.
+                Ok(Ok(piece)) => {
+                    self.ended = piece.is_empty();
+                    self.piece = piece;
+                    self.read = 0;
+                }
+                Ok(Err(error)) => return Err(io::Error::other(error)),
+                Err(_) => return Err(io::Error::other(Error::bug("a thread ended too early"))),
+            }
+        }
+        Ok(&self.piece[self.read..])
+    }
+
+    fn consume(&mut self, amount: usize) {
+        self.read += amount;
+    }
+}
+
+impl Read for Pieces {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let available = self.fill_buf()?;
+        let n = available.len().min(buffer.len());
+        buffer[..n].copy_from_slice(&available[..n]);
+        self.consume(n);
+        Ok(n)
+    }
+}
+
+/// Fetches the blob; a connection that breaks is taken up where it broke.
+fn fetch(
+    registry: &Registry,
+    layer: &Layer,
+    progress: impl Fn(u64),
+    to: &SyncSender<Result<Vec<u8>>>,
+) {
+    let mut hash = Sha256::new();
+    let mut position = 0;
+    let mut tries = 0;
+    let error = loop {
+        let before = position;
+        let broke = match open(registry, layer, position) {
+            Ok(mut body) => loop {
+                let mut piece = vec![0; PIECE];
+                match fill(&mut body, &mut piece) {
+                    Ok(0) => break None,
+                    Ok(n) => {
+                        piece.truncate(n);
+                        hash.update(&piece);
+                        position += n as u64;
+                        progress(n as u64);
+                        if position > layer.size {
+                            break Some(wrong(registry, layer.digest.as_str()));
+                        }
+                        if to.send(Ok(piece)).is_err() {
+                            // Nobody reads any more.
+                            return;
+                        }
+                    }
+                    Err(error) => break Some(registry.endpoint().failure(&ureq::Error::Io(error))),
+                }
+            },
+            Err(error) => break error,
+        };
+        if position == layer.size {
+            if Digest::from_bytes(&hash.finalize().into()) == layer.digest {
+                let _ = to.send(Ok(Vec::new()));
+                return;
+            }
+            break wrong(registry, layer.digest.as_str());
+        }
+        if position > layer.size {
+            break wrong(registry, layer.digest.as_str());
+        }
+        tries = if position > before { 1 } else { tries + 1 };
+        if tries > TRIES {
+            break broke.unwrap_or_else(|| wrong(registry, layer.digest.as_str()));
+        }
+        pause(tries, None);
+    };
+    let _ = to.send(Err(error));
+}
+
+/// The blob from `position` on.
+fn open(registry: &Registry, layer: &Layer, position: u64) -> Result<BodyReader<'static>> {
+    let path = format!("blobs/{}", layer.digest);
+    let range = format!("bytes={position}-");
+    let headers = [("range", range.as_str())];
+    let response = registry.get(&path, if position == 0 { &[] } else { &headers })?;
+    let whole = response.status() != StatusCode::PARTIAL_CONTENT;
+    let mut body = response.into_body().into_with_config().limit(u64::MAX).reader();
+    if position > 0 && whole {
+        // A registry that knows no ranges starts again.
+        let skipped = io::copy(&mut (&mut body).take(position), &mut io::sink());
+        skipped.map_err(|e| registry.endpoint().failure(&ureq::Error::Io(e)))?;
+    }
+    Ok(body)
+}
+
+/// Reads until the buffer is full or the input ends.
+fn fill(from: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match from.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(n) => filled += n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            // What came before the break is good.
+            Err(_) if filled > 0 => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}
+
+/// Decompresses, and checks what comes out.
+fn decode(fetched: Pieces, layer: &Layer, to: &SyncSender<Result<Vec<u8>>>) -> Result<()> {
+    let broken = |error: io::Error| match error.downcast::<Error>() {
+        Ok(error) => error,
+        Err(error) => {
+            Error::user(format!("layer {}: cannot be decompressed", layer.digest.short()))
+                .because(error)
+        }
+    };
+    let mut decoder = decoder(fetched).map_err(broken)?;
+    let mut hash = Sha256::new();
+    let mut bytes = 0u64;
+    loop {
+        let mut piece = vec![0; PIECE];
+        let n = {
+            let mut filled = 0;
+            while filled < piece.len() {
+                match decoder.read(&mut piece[filled..]).map_err(broken)? {
+                    0 => break,
+                    n => filled += n,
+                }
+            }
+            filled
+        };
+        if n == 0 {
+            break;
+        }
+        piece.truncate(n);
+        hash.update(&piece);
+        bytes += n as u64;
+        if bytes > BOMB_BYTES && bytes / layer.size.max(1) > BOMB_RATIO {
+            return Err(Error::user(format!(
+                "layer {}: unpacks to a thousand times its size",
+                layer.digest.short()
+            ))
+            .hint("such an image is made to do harm; if it is honest, make its files sparse"));
+        }
+        if to.send(Ok(piece)).is_err() {
+            return Ok(());
+        }
+    }
+    if Digest::from_bytes(&hash.finalize().into()) != layer.diff_id {
+        return Err(Error::user(format!(
+            "layer {}: what is in it is not what the image's configuration says",
+            layer.digest.short()
+        ))
+        .hint("the image is damaged: build and push it again"));
+    }
+    let _ = to.send(Ok(Vec::new()));
+    Ok(())
+}
+
+/// What a layer is compressed with its first bytes say; media types are often wrong.
+fn decoder(mut from: Pieces) -> io::Result<Box<dyn Read>> {
+    let start = from.fill_buf()?;
+    if start.starts_with(&[0x1f, 0x8b]) {
+        Ok(Box::new(flate2::bufread::MultiGzDecoder::new(from)))
+    } else if start.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
+        Ok(Box::new(zstd::stream::read::Decoder::with_buffer(from)?))
+    } else {
+        Ok(Box::new(BufReader::with_capacity(0, from)))
+    }
+}

@@ -1,0 +1,62 @@
+//! Landlock: what each of the two processes can reach, where the kernel has it.
+
+use landlock::{
+    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, Ruleset, RulesetAttr,
+    RulesetCreatedAttr, Scope, path_beneath_rules,
+};
+use std::path::{Path, PathBuf};
+
+use udi::{Error, Result};
+
+/// What the resolver of names and TLS read; all of it root's.
+const SYSTEM: [&str; 10] = [
+    "/etc",
+    "/usr",
+    "/lib",
+    "/lib64",
+    "/dev/null",
+    "/dev/urandom",
+    "/run/systemd/resolve",
+    "/run/resolvconf",
+    "/run/NetworkManager",
+    "/var/lib/ca-certificates",
+];
+
+/// The reader reads the system's files and `more`, and writes nothing.
+pub(crate) fn reader(more: &[PathBuf]) -> Result<()> {
+    let read = AccessFs::ReadFile | AccessFs::ReadDir;
+    let paths = SYSTEM.iter().map(Path::new).chain(more.iter().map(PathBuf::as_path));
+    let rules =
+        [(paths.collect(), read), (vec![Path::new("/dev/null")], AccessFs::WriteFile.into())];
+    restrict(&rules, false)
+}
+
+/// The writer writes below the store and looks at its own kind in /proc. It has no network
+/// and runs no program.
+pub(crate) fn writer(store: &Path) -> Result<()> {
+    let all = AccessFs::from_all(ABI::V3) & !AccessFs::Execute;
+    let rules =
+        [(vec![store], all), (vec![Path::new("/proc")], AccessFs::ReadFile | AccessFs::ReadDir)];
+    restrict(&rules, true)
+}
+
+fn restrict(rules: &[(Vec<&Path>, BitFlags<AccessFs>)], no_network: bool) -> Result<()> {
+    let failed = |e| Error::bug("cannot confine the process").because(e);
+    let result = (|| {
+        let mut ruleset = Ruleset::default()
+            .set_compatibility(CompatLevel::BestEffort)
+            .handle_access(AccessFs::from_all(ABI::V5))?
+            .scope(Scope::from_all(ABI::V6))?;
+        if no_network {
+            ruleset = ruleset.handle_access(AccessNet::from_all(ABI::V4))?;
+        }
+        let mut created = ruleset.create()?;
+        for (paths, access) in rules {
+            // Paths that do not exist are left out.
+            created = created.add_rules(path_beneath_rules(paths, *access))?;
+        }
+        created.restrict_self()
+    })();
+    // Not enforced means an old kernel: users' rights and no_new_privs still hold.
+    result.map(drop).map_err(failed)
+}

@@ -1,0 +1,320 @@
+//! What the reader tells the writer, and back: frames of a tag, a length and that many bytes.
+//!
+//! The writer trusts no frame: lengths are checked here, what they say is checked where it
+//! is used.
+
+use serde::{Deserialize, Serialize};
+use std::io::{self, Read, Write};
+
+use squashfs::{Meta, Special};
+use udi::{Digest, ImageInfo};
+
+/// Larger frames are refused.
+const MAX: usize = 8 << 20;
+/// Contents are sent in pieces of at most this size.
+pub(crate) const PIECE: usize = 256 << 10;
+
+/// What is to be done, before any content.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Job {
+    /// The name, in full.
+    pub(crate) image: String,
+    pub(crate) platform: String,
+    pub(crate) digest: Digest,
+    /// Only for the user who asked.
+    pub(crate) private: bool,
+    /// The registry that was asked.
+    pub(crate) from: String,
+}
+
+/// From the reader to the writer. The contents of files come first, numbered from 0 by
+/// `Begin`; then the tree, depth first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ToWriter {
+    Job(Job),
+    Begin,
+    Data(Vec<u8>),
+    Hole(u64),
+    End,
+    Tree,
+    Enter {
+        name: Vec<u8>,
+        meta: Meta,
+    },
+    File {
+        name: Vec<u8>,
+        meta: Meta,
+        contents: u32,
+        links: u32,
+    },
+    Symlink {
+        name: Vec<u8>,
+        meta: Meta,
+        target: Vec<u8>,
+        links: u32,
+    },
+    Special {
+        name: Vec<u8>,
+        meta: Meta,
+        special: Special,
+        links: u32,
+    },
+    /// One more name of the `nth` inode that was announced with several.
+    Link {
+        name: Vec<u8>,
+        nth: u32,
+    },
+    Leave,
+    Finish(ImageInfo),
+}
+
+/// From the writer to the reader.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum ToReader {
+    /// The image was in the store and has the name now.
+    Have {
+        size: u64,
+    },
+    /// Somebody else is pulling it.
+    Wait {
+        login: String,
+        host: String,
+    },
+    /// Send it.
+    Go,
+    /// It is published.
+    Done {
+        file: Digest,
+        size: u64,
+    },
+    Failed {
+        blame: String,
+        what: String,
+        hint: Option<String>,
+    },
+}
+
+impl ToWriter {
+    pub(crate) fn send(&self, to: &mut impl Write) -> io::Result<()> {
+        match self {
+            Self::Job(job) => frame(to, 1, &[&json(job)?]),
+            Self::Begin => frame(to, 2, &[]),
+            Self::Data(bytes) => frame(to, 3, &[bytes]),
+            Self::Hole(length) => frame(to, 4, &[&length.to_le_bytes()]),
+            Self::End => frame(to, 5, &[]),
+            Self::Tree => frame(to, 6, &[]),
+            Self::Enter { name, meta } => frame(to, 7, &[&fixed(meta, &[]), name]),
+            Self::File { name, meta, contents, links } => {
+                frame(to, 8, &[&fixed(meta, &[*contents, *links]), name])
+            }
+            Self::Symlink { name, meta, target, links } => {
+                let length = u32::try_from(target.len()).map_err(|_| broken())?;
+                frame(to, 9, &[&fixed(meta, &[*links, length]), target, name])
+            }
+            Self::Special { name, meta, special, links } => {
+                let kind = match special {
+                    Special::Fifo => 0,
+                    Special::Socket => 1,
+                };
+                frame(to, 10, &[&fixed(meta, &[*links, kind]), name])
+            }
+            Self::Link { name, nth } => frame(to, 11, &[&nth.to_le_bytes(), name]),
+            Self::Leave => frame(to, 12, &[]),
+            Self::Finish(info) => frame(to, 13, &[&json(info)?]),
+        }
+    }
+
+    /// The next frame; `UnexpectedEof` if the reader is gone.
+    pub(crate) fn receive(from: &mut impl Read) -> io::Result<Self> {
+        let (tag, bytes) = unframe(from)?;
+        let mut fields = Fields(&bytes);
+        let message = match tag {
+            1 => return serde_json::from_slice(&bytes).map(Self::Job).map_err(io::Error::from),
+            2 => Self::Begin,
+            3 => return Ok(Self::Data(bytes)),
+            4 => Self::Hole(u64::from_le_bytes(fields.take()?)),
+            5 => Self::End,
+            6 => Self::Tree,
+            7 => Self::Enter { meta: fields.meta()?, name: fields.rest() },
+            8 => Self::File {
+                meta: fields.meta()?,
+                contents: fields.u32()?,
+                links: fields.u32()?,
+                name: fields.rest(),
+            },
+            9 => {
+                let (meta, links, length) = (fields.meta()?, fields.u32()?, fields.u32()?);
+                let target = fields.bytes(length as usize)?;
+                Self::Symlink { meta, links, target, name: fields.rest() }
+            }
+            10 => {
+                let (meta, links) = (fields.meta()?, fields.u32()?);
+                let special = match fields.u32()? {
+                    0 => Special::Fifo,
+                    1 => Special::Socket,
+                    _ => return Err(broken()),
+                };
+                Self::Special { meta, special, links, name: fields.rest() }
+            }
+            11 => Self::Link { nth: fields.u32()?, name: fields.rest() },
+            12 => Self::Leave,
+            13 => return serde_json::from_slice(&bytes).map(Self::Finish).map_err(io::Error::from),
+            _ => return Err(broken()),
+        };
+        if fields.0.is_empty() { Ok(message) } else { Err(broken()) }
+    }
+
+    /// Sends contents without copying them first.
+    pub(crate) fn send_data(to: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
+        bytes.chunks(PIECE).try_for_each(|piece| frame(to, 3, &[piece]))
+    }
+}
+
+impl ToReader {
+    pub(crate) fn send(&self, to: &mut impl Write) -> io::Result<()> {
+        frame(to, 1, &[&json(self)?])
+    }
+
+    pub(crate) fn receive(from: &mut impl Read) -> io::Result<Self> {
+        let (_, bytes) = unframe(from)?;
+        serde_json::from_slice(&bytes).map_err(io::Error::from)
+    }
+}
+
+fn json<T: Serialize>(value: &T) -> io::Result<Vec<u8>> {
+    serde_json::to_vec(value).map_err(io::Error::from)
+}
+
+fn frame(to: &mut impl Write, tag: u8, parts: &[&[u8]]) -> io::Result<()> {
+    let length: usize = parts.iter().map(|part| part.len()).sum();
+    if length > MAX {
+        return Err(broken());
+    }
+    let mut head = [tag; 5];
+    head[1..].copy_from_slice(&(length as u32).to_le_bytes());
+    to.write_all(&head)?;
+    parts.iter().try_for_each(|part| to.write_all(part))
+}
+
+fn unframe(from: &mut impl Read) -> io::Result<(u8, Vec<u8>)> {
+    let mut head = [0; 5];
+    from.read_exact(&mut head)?;
+    let [tag, length @ ..] = head;
+    let length = u32::from_le_bytes(length) as usize;
+    if length > MAX {
+        return Err(broken());
+    }
+    let mut bytes = vec![0; length];
+    from.read_exact(&mut bytes)?;
+    Ok((tag, bytes))
+}
+
+fn fixed(meta: &Meta, more: &[u32]) -> Vec<u8> {
+    let mut bytes = meta.mode.to_le_bytes().to_vec();
+    for field in [meta.uid, meta.gid, meta.mtime].iter().chain(more) {
+        bytes.extend(field.to_le_bytes());
+    }
+    bytes
+}
+
+struct Fields<'a>(&'a [u8]);
+
+impl Fields<'_> {
+    fn take<const N: usize>(&mut self) -> io::Result<[u8; N]> {
+        let (first, rest) = self.0.split_first_chunk::<N>().ok_or_else(broken)?;
+        self.0 = rest;
+        Ok(*first)
+    }
+
+    fn u32(&mut self) -> io::Result<u32> {
+        self.take().map(u32::from_le_bytes)
+    }
+
+    fn meta(&mut self) -> io::Result<Meta> {
+        let mode = u16::from_le_bytes(self.take()?);
+        Ok(Meta { mode, uid: self.u32()?, gid: self.u32()?, mtime: self.u32()? })
+    }
+
+    fn bytes(&mut self, length: usize) -> io::Result<Vec<u8>> {
+        let (first, rest) = self.0.split_at_checked(length).ok_or_else(broken)?;
+        self.0 = rest;
+        Ok(first.to_vec())
+    }
+
+    fn rest(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.0).to_vec()
+    }
+}
+
+fn broken() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "a frame is broken")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn meta() -> impl Strategy<Value = Meta> {
+        any::<(u16, u32, u32, u32)>().prop_map(|(mode, uid, gid, mtime)| Meta {
+            mode,
+            uid,
+            gid,
+            mtime,
+        })
+    }
+
+    fn message() -> impl Strategy<Value = ToWriter> {
+        let name = || any::<Vec<u8>>();
+        prop_oneof![
+            Just(ToWriter::Begin),
+            any::<Vec<u8>>().prop_map(ToWriter::Data),
+            any::<u64>().prop_map(ToWriter::Hole),
+            Just(ToWriter::Leave),
+            (name(), meta()).prop_map(|(name, meta)| ToWriter::Enter { name, meta }),
+            (name(), meta(), any::<(u32, u32)>()).prop_map(|(name, meta, (contents, links))| {
+                ToWriter::File { name, meta, contents, links }
+            }),
+            (name(), meta(), name(), any::<u32>()).prop_map(|(name, meta, target, links)| {
+                ToWriter::Symlink { name, meta, target, links }
+            }),
+            (name(), meta(), any::<u32>(), prop_oneof![Just(Special::Fifo), Just(Special::Socket)])
+                .prop_map(|(name, meta, links, special)| ToWriter::Special {
+                    name,
+                    meta,
+                    special,
+                    links
+                }),
+            (name(), any::<u32>()).prop_map(|(name, nth)| ToWriter::Link { name, nth }),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_sent_arrives(messages in prop::collection::vec(message(), 0..8)) {
+            let mut bytes = Vec::new();
+            for message in &messages {
+                message.send(&mut bytes).unwrap();
+            }
+            let mut from = &bytes[..];
+            for message in messages {
+                prop_assert_eq!(ToWriter::receive(&mut from).unwrap(), message);
+            }
+            prop_assert!(ToWriter::receive(&mut from).is_err());
+        }
+
+        #[test]
+        fn no_bytes_are_a_crash(bytes: Vec<u8>) {
+            let mut from = &bytes[..];
+            while ToWriter::receive(&mut from).is_ok() {}
+            let _ = ToReader::receive(&mut &bytes[..]);
+        }
+    }
+
+    #[test]
+    fn a_frame_that_promises_gigabytes_is_refused_before_any_memory_is_taken() {
+        let bytes = [3, 0xff, 0xff, 0xff, 0xff];
+        let error = ToWriter::receive(&mut &bytes[..]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+    }
+}

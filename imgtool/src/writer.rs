@@ -1,0 +1,270 @@
+//! The writer: the store's owner, who believes nothing it is told.
+//!
+//! It has no network, parses no foreign format and runs no program. What it gets are plain
+//! contents and a tree; names, order, depth, counts and sizes are checked here and in
+//! `squashfs`.
+
+use sha2::{Digest as _, Sha256};
+use std::fs::File;
+use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use squashfs::{Contents, Inode, Options, Tree, Writer};
+use udi::{Blame, Config, Digest, Error, ImageInfo, ImageRef, Result};
+use udi_store::publish::{Claim, Keeper, Lease, Name, Temp};
+use udi_store::{Entry, Store};
+
+use crate::identity::Identity;
+use crate::sandbox;
+use crate::wire::{Job, ToReader, ToWriter};
+
+/// More names than any image has.
+const MAX_ENTRIES: u64 = 50_000_000;
+/// Bytes of all files, holes too.
+const MAX_BYTES: u64 = 16 << 40;
+const MAX_DEPTH: usize = 1024;
+/// How often we ask whether somebody else's pull has ended.
+const POLL: Duration = Duration::from_millis(200);
+
+/// Runs the writer's side of `channel` to the end; what goes wrong is told to the reader.
+pub(crate) fn run(config: &Config, identity: &Identity, channel: UnixStream) {
+    let mut answers = match channel.try_clone() {
+        Ok(answers) => answers,
+        Err(_) => return,
+    };
+    let result = serve(config, identity, channel, &mut answers);
+    let answer = result.unwrap_or_else(|error| ToReader::Failed {
+        blame: format!("{:?}", error.blame()),
+        what: error.what(),
+        hint: error
+            .next_steps()
+            .first()
+            .and_then(|hint| hint.strip_prefix("hint: ").map(str::to_owned)),
+    });
+    // If the reader is gone nobody is left to be told.
+    let _ = answer.send(&mut answers);
+}
+
+/// The error that a `Failed` stands for.
+pub(crate) fn failure(blame: &str, what: String, hint: Option<String>) -> Error {
+    let error = match blame {
+        _ if blame == format!("{:?}", Blame::User) => Error::user(what),
+        _ if blame == format!("{:?}", Blame::Admin) => Error::admin(what),
+        _ => Error::bug(what),
+    };
+    match hint {
+        Some(hint) => error.hint(hint),
+        None => error,
+    }
+}
+
+fn serve(
+    config: &Config,
+    identity: &Identity,
+    from: UnixStream,
+    answers: &mut UnixStream,
+) -> Result<ToReader> {
+    let store = Store::open(&config.store)?;
+    identity.become_owner(store.owner())?;
+    sandbox::writer(store.path())?;
+    let keeper = store.keeper()?;
+    keeper.tidy();
+    let mut from = std::io::BufReader::with_capacity(512 << 10, from);
+    let ToWriter::Job(job) = receive(&mut from)? else { return Err(nonsense("no job")) };
+    let name = name(config, identity, job)?;
+    let mut lease = wait(&keeper, &name, identity, answers)?;
+    if let Some(record) = keeper.has(&name.entry.digest)? {
+        keeper.name(&lease, &name)?;
+        let size = record.preferred().map_or(0, |file| file.size);
+        return Ok(ToReader::Have { size });
+    }
+    tell(answers, &ToReader::Go)?;
+    let temp = keeper.temp(&lease)?;
+    let (temp, size, info) = pack(&mut from, temp, &mut lease)?;
+    let file = sha256(&temp, &mut lease)?;
+    if info.digest.as_ref() != Some(&name.entry.digest) {
+        return Err(nonsense("another image than announced"));
+    }
+    keeper.publish(&lease, temp, file.clone(), size, info, &name)?;
+    Ok(ToReader::Done { file, size })
+}
+
+/// Who may write which name: names of registries only, and private ones only for the caller.
+fn name(config: &Config, identity: &Identity, job: Job) -> Result<Name> {
+    let image = ImageRef::parse(&job.image, &config.names())?;
+    if !matches!(image, ImageRef::Docker(_)) {
+        return Err(nonsense("a name that is not a registry's"));
+    }
+    let plain = |text: &str| text.len() < 256 && !text.contains(|c: char| c.is_control());
+    if !plain(&job.platform) || !plain(&job.from) {
+        return Err(nonsense("a platform or an origin that is none"));
+    }
+    let when = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+    let entry = Entry {
+        digest: job.digest,
+        when,
+        by: identity.login.clone(),
+        uid: identity.uid,
+        from: job.from,
+    };
+    Ok(Name { image, platform: job.platform, private: job.private.then_some(identity.uid), entry })
+}
+
+fn wait(
+    keeper: &Keeper<'_>,
+    name: &Name,
+    identity: &Identity,
+    answers: &mut UnixStream,
+) -> Result<Lease> {
+    let mut told = None;
+    loop {
+        match keeper.lease(name.entry.digest.hex(), &identity.login)? {
+            Claim::Mine(lease) => return Ok(lease),
+            Claim::Held(holder) => {
+                if told.as_ref() != Some(&holder) {
+                    let (login, host) = (holder.login.clone(), holder.host.clone());
+                    tell(answers, &ToReader::Wait { login, host })?;
+                    told = Some(holder);
+                }
+                std::thread::sleep(POLL);
+            }
+        }
+    }
+}
+
+fn pack(from: &mut impl Read, temp: Temp, lease: &mut Lease) -> Result<(Temp, u64, ImageInfo)> {
+    let file = temp.file.try_clone().map_err(full)?;
+    let out = BufWriter::with_capacity(1 << 20, file);
+    let mut writer = Writer::new(out, Options::default()).map_err(full)?;
+    let mut contents = Vec::new();
+    let mut bytes = 0u64;
+    loop {
+        lease.renew();
+        let grow = |total: u64, more: u64| {
+            total
+                .checked_add(more)
+                .filter(|&t| t <= MAX_BYTES)
+                .ok_or_else(|| too_large("16 TiB of files"))
+        };
+        match receive(from)? {
+            ToWriter::Begin => writer.begin().map_err(full)?,
+            ToWriter::Data(data) => {
+                bytes = grow(bytes, data.len() as u64)?;
+                writer.write(&data).map_err(full)?;
+            }
+            ToWriter::Hole(length) => {
+                bytes = grow(bytes, length)?;
+                writer.hole(length).map_err(full)?;
+            }
+            ToWriter::End => contents.push(writer.end().map_err(full)?),
+            ToWriter::Tree => break,
+            _ => return Err(nonsense("a name before the tree")),
+        }
+        if contents.len() as u64 > MAX_ENTRIES {
+            return Err(too_large("50 million files"));
+        }
+    }
+    let tree = writer.into_tree().map_err(full)?;
+    let (size, info) = plant(from, tree, &contents, lease)?;
+    Ok((temp, size, info))
+}
+
+fn plant<W: Write + Seek>(
+    from: &mut impl Read,
+    mut tree: Tree<W>,
+    contents: &[Contents],
+    lease: &mut Lease,
+) -> Result<(u64, ImageInfo)> {
+    let mut shared: Vec<Inode> = Vec::new();
+    let mut entries = 0u64;
+    let mut depth = 0usize;
+    loop {
+        lease.renew();
+        entries += 1;
+        if entries > MAX_ENTRIES {
+            return Err(too_large("50 million names"));
+        }
+        let (inode, links) = match receive(from)? {
+            ToWriter::Enter { name, meta } => {
+                depth += 1;
+                if depth > MAX_DEPTH {
+                    return Err(too_large("1,024 directories in each other"));
+                }
+                tree.enter(&name, meta).map_err(full)?;
+                continue;
+            }
+            ToWriter::Leave => {
+                depth = depth.checked_sub(1).ok_or_else(|| nonsense("left more than entered"))?;
+                tree.leave().map_err(full)?;
+                continue;
+            }
+            ToWriter::File { name, meta, contents: number, links } => {
+                let contents =
+                    contents.get(number as usize).ok_or_else(|| nonsense("no such contents"))?;
+                (tree.file(&name, meta, *contents, links).map_err(full)?, links)
+            }
+            ToWriter::Symlink { name, meta, target, links } => {
+                (tree.symlink(&name, meta, &target, links).map_err(full)?, links)
+            }
+            ToWriter::Special { name, meta, special, links } => {
+                (tree.special(&name, meta, special, links).map_err(full)?, links)
+            }
+            ToWriter::Link { name, nth } => {
+                let inode = shared.get(nth as usize).ok_or_else(|| nonsense("no such inode"))?;
+                tree.link(&name, *inode).map_err(full)?;
+                continue;
+            }
+            ToWriter::Finish(info) => {
+                let (_, size) = tree.finish().map_err(full)?;
+                return Ok((size, info));
+            }
+            _ => return Err(nonsense("contents in the tree")),
+        };
+        if links > 1 {
+            shared.push(inode);
+        }
+    }
+}
+
+fn sha256(temp: &Temp, lease: &mut Lease) -> Result<Digest> {
+    let mut file: &File = &temp.file;
+    file.seek(SeekFrom::Start(0)).map_err(full)?;
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        lease.renew();
+        match file.read(&mut buffer).map_err(full)? {
+            0 => return Ok(Digest::from_bytes(&hash.finalize().into())),
+            n => hash.update(&buffer[..n]),
+        }
+    }
+}
+
+fn receive(from: &mut impl Read) -> Result<ToWriter> {
+    ToWriter::receive(from).map_err(|e| Error::bug("the reader stopped talking").because(e))
+}
+
+fn tell(answers: &mut UnixStream, answer: &ToReader) -> Result<()> {
+    answer.send(answers).map_err(|e| Error::bug("the reader is gone").because(e))
+}
+
+/// Only writing can fail for the site's reasons; the rest is the reader's nonsense.
+fn full(error: std::io::Error) -> Error {
+    if error.kind() == std::io::ErrorKind::InvalidInput {
+        return nonsense(&error.to_string());
+    }
+    let hint =
+        matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded);
+    let error = Error::admin("cannot write the image").because(error);
+    if hint { error.hint("the image store is full: make room, or raise the quota") } else { error }
+}
+
+fn too_large(limit: &str) -> Error {
+    Error::user(format!("the image has more than {limit}"))
+        .hint("put data sets into a volume, not into an image")
+}
+
+fn nonsense(what: &str) -> Error {
+    Error::bug(format!("the writer was sent nonsense: {what}"))
+}
