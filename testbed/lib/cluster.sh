@@ -44,7 +44,7 @@ start_node() {
 # nodes_ready N: all N compute nodes take jobs.
 nodes_ready() {
     local ready
-    ready=$(docker exec "$(container ctl)" timeout 2 sinfo -h -N -o '%T' 2>/dev/null | grep -cxE 'idle|mixed|allocated|completing' || true)
+    ready=$(docker exec "$(container ctl)" timeout 2 sinfo -h -N -o '%T' 2>/dev/null | grep -cvE 'down|drain|unknown|fail|inval|boot|maint|\*' || true)
     [[ $ready == "$1" ]]
 }
 

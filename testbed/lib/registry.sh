@@ -1,12 +1,17 @@
 # The registry: Debian's docker-registry in a container of its own; its content is cache.
 
 REGISTRY=$SUBNET.5:5000
-# Asks for a name and password: alice, wonderland.
+# Asks for a name and password: alice, wonderland. Port 5002 has the same images for who has a token.
 REGISTRY_BASIC=$SUBNET.5:5001
 
 start_registry() {
-    running "$(container registry)" && return
+    local name
+    name=$(container registry)
     build_image registry "$TESTBED/registry" bookworm
+    if running "$name"; then
+        [[ $(docker inspect -f '{{.Config.Image}}' "$name") == "$REPLY" ]] && return
+        docker rm -f "$name" >/dev/null
+    fi
     mkdir -p "$CACHE/registry"
     start_container registry "$REPLY" --label "$LABEL=registry" -v "$CACHE/registry:/var/lib/registry"
     local i
