@@ -59,7 +59,7 @@ need_dockerd() {
     docker info >/dev/null 2>&1 && return
     say "starting dockerd (log: /var/log/dockerd.log)"
     # Not through an init system: this machine may have none.
-    setsid dockerd >>/var/log/dockerd.log 2>&1 </dev/null &
+    setsid dockerd >>/var/log/dockerd.log 2>&1 </dev/null 9>&- &
     local i
     for ((i = 0; i < 150; i++)); do
         docker info >/dev/null 2>&1 && return

@@ -45,3 +45,11 @@ running_nodes()   { label_of_ctl shifter.nodes; }
 compute_nodes() {
     docker ps -a --filter "label=$LABEL=compute" --format '{{.Names}}' | sed "s/^$NAME-//" | sort -V
 }
+
+# one_at_a_time: two people's `up` at the same moment would make the same node twice.
+one_at_a_time() {
+    exec 9>"$CACHE/lock-$NAME"
+    flock -n 9 && return
+    printf '==> waiting for another testbed command\n' >&2
+    flock 9
+}
