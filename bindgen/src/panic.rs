@@ -30,7 +30,9 @@ pub(crate) fn log_panics_as(plugin: &'static str) {
     ONCE.call_once(|| {
         panic::set_hook(Box::new(|info| {
             let name = NAME.get().copied().unwrap_or("plugin");
-            log::error(&format!("{name}: this is a bug in {name}: {info}"));
+            // One line: "panicked at FILE:LINE:COLUMN: WORDS".
+            let words = info.to_string().replace('\n', " ");
+            log::error(&format!("{name}: this is a bug in {name}: {words}"));
         }));
     });
 }
