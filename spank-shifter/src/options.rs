@@ -37,11 +37,6 @@ impl Options {
     /// Notes one occurrence of an option. Volumes and modules accumulate; Slurm may repeat an
     /// occurrence, which adds nothing.
     pub(crate) fn take(&mut self, name: &str, value: &str) -> Result<()> {
-        // `--image=$IMAGE` with a misspelled variable must not mean the host.
-        if value.is_empty() {
-            return Err(udi::Error::user(format!("--{name}=: nothing is named"))
-                .hint(format!("name something, or leave --{name} out")));
-        }
         let (slot, separator) = match name {
             "image" => {
                 self.image = Some(value.to_owned());
@@ -57,6 +52,19 @@ impl Options {
             Some(before) => format!("{before}{separator}{value}"),
         });
         Ok(())
+    }
+
+    /// Refuses options that were given without a value: `--image=$IMAGE` with a misspelled
+    /// variable must not mean the host.
+    ///
+    /// Not where they are taken: there Slurm would add words of its own, and exit with 255.
+    pub(crate) fn check_named(&self) -> Result<()> {
+        let given = [("image", &self.image), ("volume", &self.volume), ("module", &self.module)];
+        match given.iter().find(|(_, value)| value.as_deref() == Some("")) {
+            None => Ok(()),
+            Some((name, _)) => Err(udi::Error::user(format!("--{name}=: nothing is named"))
+                .hint(format!("name something, or leave --{name} out"))),
+        }
     }
 
     /// The request in the job's environment.
@@ -135,7 +143,7 @@ mod tests {
     #[test]
     fn an_empty_option_is_a_mistake_never_the_host() {
         for name in ["image", "volume", "module"] {
-            let error = Options::default().take(name, "").unwrap_err().to_string();
+            let error = options(&[(name, "")]).check_named().unwrap_err().to_string();
             assert!(error.starts_with(&format!("--{name}=: nothing is named")), "{error}");
         }
     }

@@ -27,6 +27,7 @@ pub(crate) fn stage(spank: &Spank<'_>, given: &Options) -> Result<Option<Staged>
     if !matches!(spank.step_id(), Ok(StepId::Number(_))) {
         return Ok(None);
     }
+    given.check_named()?;
     let in_environment = Options::of_environment(spank)?;
     // srun has put the whole request into the environment; its options are there as well, but
     // Slurm forwards only the last of each.

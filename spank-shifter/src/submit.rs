@@ -51,6 +51,7 @@ fn forget_the_request(spank: &mut Spank<'_>) -> Result<()> {
 
 /// Checks what was asked for and puts it into the environment of job or step.
 pub(crate) fn submit(spank: &mut Spank<'_>, given: &Options) -> Result<()> {
+    given.check_named()?;
     let job = Options::of_environment(spank)?;
     if given.is_empty() && (job.is_empty() || in_a_job(spank)?) {
         // Nothing new: the job's request was checked when it was submitted, and will be again

@@ -43,11 +43,18 @@ pub struct UserRef {
     digest: Option<Digest>,
 }
 
+/// How many characters of what is no name a message repeats.
+const SHOWN: usize = 100;
+
 impl ImageRef {
     /// Parses what a user typed after `--image=`.
     pub fn parse(text: &str, names: &Names) -> Result<Self> {
         parse(text, names).map_err(|why| {
-            Error::user(format!("--image={text}: not an image name: {why}"))
+            let shown = match text.char_indices().nth(SHOWN) {
+                Some((end, _)) => format!("{}…", &text[..end]),
+                None => text.to_owned(),
+            };
+            Error::user(format!("--image={shown}: not an image name: {why}"))
                 .hint("use NAME:TAG, for example --image=docker:ubuntu:24.04")
         })
     }
@@ -363,6 +370,12 @@ mod tests {
         let repository = ImageRef::parse("a.io/app/cache:1", &names()).unwrap().ref_path().unwrap();
         assert_eq!(tag, "a.io/app/:cache");
         assert!(!repository.starts_with(&format!("{tag}/")));
+    }
+
+    #[test]
+    fn a_message_does_not_repeat_all_of_a_long_name() {
+        let error = ImageRef::parse(&"é".repeat(5000), &names()).unwrap_err().to_string();
+        assert!(error.contains("longer than 1024 bytes") && error.len() < 400, "{error}");
     }
 
     proptest! {
