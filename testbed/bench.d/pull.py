@@ -6,7 +6,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from cluster import BenchError, Shell, image_file, note, store_on_host
+from cluster import NAME, BenchError, Shell, image_file, note, store_on_host
 from table import table
 
 TOOLS = ["skopeo", "umoci", "squashfs-tools"]
@@ -41,7 +41,7 @@ def need_tools():
 
 def registry():
     address = subprocess.run(
-        ["docker", "inspect", "-f", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", "shifter-registry"],
+        ["docker", "inspect", "-f", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", f"{NAME}-registry"],
         capture_output=True, text=True, check=True).stdout.strip()
     return f"{address}:5000"
 
