@@ -78,7 +78,7 @@ fn a_panic_on_a_node_fails_the_ranks_that_asked_and_drains_nothing() {
         step(&format!("SLURM_GREETING=hello GREETING_FAULT=panic:{hook}"))
             .says("error: greeting: this is a bug in greeting: panicked at")
             .says(&format!("{hook} = 0"))
-            .says_times(1, "user: greeting: this is a bug in greeting")
+            .tells_the_user_once("greeting", "this is a bug in greeting")
             .says("rank 0: exit 1")
             .says("rank 1: exit 1")
             .says("exit = 0");
@@ -108,7 +108,7 @@ fn an_error_on_a_node_is_kept_until_the_ranks_can_say_it() {
         step(&format!("SLURM_GREETING=hello GREETING_FAULT=error:{hook}"))
             .says(&format!("error: greeting: refused in {hook}"))
             .says(&format!("{hook} = 0"))
-            .says_times(1, &format!("user: greeting: refused in {hook}"))
+            .tells_the_user_once("greeting", &format!("refused in {hook}"))
             .says("rank 0: exit 1")
             .says("rank 1: exit 1");
     }

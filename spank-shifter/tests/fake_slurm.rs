@@ -47,7 +47,7 @@ fn counts(told: &Told) -> Vec<&str> {
 fn fails_in_the_ranks(told: &Told, why: &str) {
     told.says("init = 0")
         .says("init_post_opt = 0")
-        .says_times(1, &format!("user: shifter: {why}"))
+        .tells_the_user_once("shifter", why)
         .says("rank 0: exit 1")
         .says("rank 1: exit 1");
 }

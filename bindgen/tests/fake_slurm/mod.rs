@@ -22,6 +22,22 @@ impl Told {
         self
     }
 
+    /// Asserts that the ranks of a node tell the user `words` once, after the name of the node if
+    /// they say it.
+    #[track_caller]
+    pub(crate) fn tells_the_user_once(&self, plugin: &str, words: &str) -> &Told {
+        let start = format!("user: {plugin}: ");
+        let said = self.0.lines().filter_map(|line| line.strip_prefix(&start));
+        let said =
+            said.map(|line| match line.strip_prefix("on ").and_then(|l| l.split_once(": ")) {
+                Some((_node, line)) => line,
+                None => line,
+            });
+        let found = said.filter(|line| line.starts_with(words)).count();
+        assert_eq!(found, 1, "times that the user is told {words:?} in:\n{}", self.0);
+        self
+    }
+
     /// Asserts that no line has `text` in it.
     #[track_caller]
     pub(crate) fn never_says(&self, text: &str) -> &Told {
