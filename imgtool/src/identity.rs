@@ -32,11 +32,21 @@ impl Identity {
             return Err(Error::admin("shifterimg is installed set-user-ID to root")
                 .hint("it must belong to the store's owner: chown shifter shifterimg; chmod 4755 shifterimg"));
         }
+        if uid == 0 {
+            // Root is not made less by the file's mode: only root can become somebody else.
+            setresuid(uids.real, uids.real, uids.real)
+                .map_err(|e| Error::bug("root cannot be root").because(e))?;
+        }
         let login = match User::from_uid(uids.real) {
             Ok(Some(user)) => user.name,
             _ => uid.to_string(),
         };
-        Ok(Self { uid, login, gid: gids.real.as_raw(), effective: uids.effective.as_raw() })
+        Ok(Self {
+            uid,
+            login,
+            gid: gids.real.as_raw(),
+            effective: if uid == 0 { 0 } else { uids.effective.as_raw() },
+        })
     }
 
     /// Whether the file mode gave us rights that the user does not have.

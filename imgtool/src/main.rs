@@ -64,7 +64,7 @@ fn start() -> Result<()> {
 /// The site's configuration. Who runs us with rights of ours must not choose another one.
 fn config(identity: &Identity, other: Option<&Path>) -> Result<Config> {
     match other {
-        Some(path) if identity.is_elevated() && identity.uid != 0 => Err(Error::user(format!(
+        Some(path) if identity.is_elevated() => Err(Error::user(format!(
             "--config={}: only root may use another configuration",
             path.display()
         ))

@@ -1,6 +1,7 @@
 //! Pulling: the reader's side.
 
-use std::io::{BufWriter, Read, Write};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use std::io::{BufWriter, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Instant;
@@ -143,6 +144,18 @@ impl Writer {
         ToWriter::send_data(&mut self.to, bytes).map_err(|e| self.lost(e))
     }
 
+    /// Tells whether the writer has ended, for whoever waits for the network meanwhile.
+    fn watch(&self) -> Result<impl Fn() -> Option<Error> + Send + 'static> {
+        let channel =
+            self.from.try_clone().map_err(|e| Error::bug("cannot watch the writer").because(e))?;
+        Ok(move || {
+            let mut polled = [PollFd::new(&channel, PollFlags::empty())];
+            let hung_up = poll(&mut polled, Some(&Timespec::default())).is_ok()
+                && polled[0].revents().contains(PollFlags::HUP);
+            hung_up.then(|| Error::bug("the writer is gone"))
+        })
+    }
+
     /// A writer that stops listening has said why.
     fn lost(&mut self, error: std::io::Error) -> Error {
         match ToReader::receive(&mut self.from) {
@@ -250,7 +263,8 @@ impl Reading<'_> {
                 next -= 1;
                 let layer = &self.picked.layers[next];
                 let bar = self.progress.layer(next + 1, count, layer.digest.short(), layer.size);
-                ahead.push_back(Stream::open(self.registry, layer, move |bytes| bar.add(bytes))?);
+                let stream = Stream::open(self.registry, layer, move |bytes| bar.add(bytes))?;
+                ahead.push_back(stream.unless(self.writer.watch()?));
             }
             let stream = ahead.pop_front().ok_or_else(|| Error::bug("a layer was not opened"))?;
             let mut layer = Layer::default();
@@ -284,6 +298,7 @@ impl Reading<'_> {
             }
             wanted.sort_unstable();
             let stream = Stream::open(self.registry, &self.picked.layers[number], |_| {})?;
+            let stream = stream.unless(self.writer.watch()?);
             let mut record = 0;
             self.read(number, stream, |writer, _, contents| {
                 if let Some(contents) = contents
@@ -307,24 +322,13 @@ impl Reading<'_> {
     ) -> Result<()> {
         let layer = self.picked.layers[number].digest.short();
         let writer = &mut *self.writer;
-        archive::read(&mut stream, |item, contents| see(writer, item, contents)).map_err(
-            |error| match error.next_steps().is_empty() {
-                true => error.about(format!("layer {layer}: ")),
-                false => error,
-            },
-        )?;
-        let mut rest = [0; 4096];
-        loop {
-            match stream.read(&mut rest) {
-                Ok(0) => return Ok(()),
-                Ok(_) => {}
-                Err(error) => {
-                    return Err(error
-                        .downcast::<Error>()
-                        .unwrap_or_else(|e| Error::bug("a layer broke off").because(e)));
-                }
-            }
+        let read = archive::read(&mut stream, |item, contents| see(writer, item, contents));
+        // A broken archive mostly is not the one that the digest names.
+        let broken = read.as_ref().is_err_and(|error| error.next_steps().is_empty());
+        if broken || read.is_ok() {
+            stream.drain()?;
         }
+        read.map_err(|error| if broken { error.about(format!("layer {layer}: ")) } else { error })
     }
 
     /// `/.shifter/image.json`

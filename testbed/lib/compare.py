@@ -72,7 +72,7 @@ def main():
         for key in sorted(here.keys() | there.keys()):
             if here.get(key) != there.get(key):
                 differ(path, f"{key}: ours {here.get(key)}, umoci's {there.get(key)}")
-        if stat.S_ISREG(here["type"]) and here["size"] == there["size"] and here["names"][0] == path:
+        if stat.S_ISREG(here["type"]) and here["size"] == there.get("size") and here["names"][0] == path:
             if content(os.path.join(os.fsencode(ours_root), path)) != content(os.path.join(os.fsencode(theirs_root), path)):
                 differ(path, "the content differs")
     print(f"{len(ours)} names compared, {differences} differences")

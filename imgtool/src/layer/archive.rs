@@ -178,17 +178,24 @@ impl BadField {
 }
 
 fn meta(header: &tar::Header, mtime: Option<u32>) -> std::result::Result<Meta, BadField> {
-    let id = |id: std::io::Result<u64>| {
-        id.ok().and_then(|id| u32::try_from(id).ok()).filter(|&id| id != u32::MAX)
+    let old = header.as_old();
+    // Some archivers leave a field blank where others write 0.
+    let blank = |field: &[u8]| field.iter().all(|b| matches!(b, 0 | b' '));
+    let id = |field: &[u8], id: std::io::Result<u64>| match id {
+        Err(_) if blank(field) => Some(0),
+        id => id.ok().and_then(|id| u32::try_from(id).ok()).filter(|&id| id != u32::MAX),
     };
-    let mode = header.mode().map_err(|_| BadField("mode"))?;
+    let mode = match header.mode() {
+        Err(_) if blank(&old.mode) => 0,
+        mode => mode.map_err(|_| BadField("mode"))?,
+    };
     // A time before 1970 is written in a form that the crate does not read.
     let mtime =
         mtime.unwrap_or_else(|| header.mtime().map_or(0, |t| u32::try_from(t).unwrap_or(u32::MAX)));
     Ok(Meta {
         mode: (mode & 0o7777) as u16,
-        uid: id(header.uid()).ok_or(BadField("owner"))?,
-        gid: id(header.gid()).ok_or(BadField("group"))?,
+        uid: id(&old.uid, header.uid()).ok_or(BadField("owner"))?,
+        gid: id(&old.gid, header.gid()).ok_or(BadField("group"))?,
         mtime,
     })
 }
@@ -207,3 +214,7 @@ fn is_zero(bytes: &[u8]) -> bool {
         && chunks.iter().all(|c| *c == [0; 64])
         && rest.iter().all(|&b| b == 0)
 }
+
+#[cfg(test)]
+#[path = "archive_tests.rs"]
+mod tests;

@@ -15,7 +15,8 @@ impl Endpoint {
         let whose =
             |what: String| if self.mirrored { Error::admin(what) } else { Error::user(what) };
         match error {
-            ureq::Error::HostNotFound => {
+            // getaddrinfo's failure comes as an io::Error without a kind.
+            error if matches!(error, ureq::Error::HostNotFound) || error.to_string().contains("lookup address") => {
                 whose(format!("there is no registry {host}: its name is not known")).hint(if self.mirrored {
                     "correct the mirror in shifter.toml"
                 } else {

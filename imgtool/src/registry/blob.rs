@@ -6,7 +6,8 @@
 use sha2::{Digest as _, Sha256};
 use std::io::{self, BufRead, BufReader, Read};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::Duration;
 
 use ureq::BodyReader;
 use ureq::http::StatusCode;
@@ -44,11 +45,24 @@ impl Stream {
         let (fetching, decoding) = (layer.clone(), layer.clone());
         spawn("fetch", move || fetch(&registry, &fetching, progress, &to_decode))?;
         spawn("decode", move || {
-            if let Err(error) = decode(Pieces::of(fetched), &decoding, &to_read) {
-                let _ = to_read.send(Err(error));
+            let mut fetched = Pieces::of(fetched);
+            if let Err(error) = decode(&mut fetched, &decoding, &to_read) {
+                // What cannot be decompressed mostly is not what the digest names.
+                let _ = to_read.send(Err(fetched.drain().err().unwrap_or(error)));
             }
         })?;
         Ok(Self(Pieces::of(ready)))
+    }
+
+    /// Has `hopeless` asked now and then while nothing comes.
+    pub(crate) fn unless(mut self, hopeless: impl Fn() -> Option<Error> + Send + 'static) -> Self {
+        self.0.hopeless = Some(Box::new(hopeless));
+        self
+    }
+
+    /// Reads to the end: only then the digests are known to be right.
+    pub(crate) fn drain(&mut self) -> Result<()> {
+        self.0.drain()
     }
 }
 
@@ -64,33 +78,57 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<()> {
 }
 
 /// Pieces from another thread, as a reader.
-#[derive(Debug)]
 struct Pieces {
     from: Receiver<Result<Vec<u8>>>,
     piece: Vec<u8>,
     read: usize,
     ended: bool,
+    hopeless: Option<Box<dyn Fn() -> Option<Error> + Send>>,
+}
+
+impl std::fmt::Debug for Pieces {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pieces").field("ended", &self.ended).finish_non_exhaustive()
+    }
 }
 
 impl Pieces {
     fn of(from: Receiver<Result<Vec<u8>>>) -> Self {
-        Self { from, piece: Vec::new(), read: 0, ended: false }
+        Self { from, piece: Vec::new(), read: 0, ended: false, hopeless: None }
+    }
+}
+
+impl Pieces {
+    fn next(&mut self) -> Result<Vec<u8>> {
+        loop {
+            return match self.from.recv_timeout(Duration::from_secs(1)) {
+                Ok(piece) => piece,
+                Err(RecvTimeoutError::Timeout) => {
+                    match self.hopeless.as_ref().and_then(|ask| ask()) {
+                        Some(error) => Err(error),
+                        None => continue,
+                    }
+                }
+                // An empty piece is the end; a silence without it is an accident.
+                Err(RecvTimeoutError::Disconnected) => Err(Error::bug("a thread ended too early")),
+            };
+        }
+    }
+
+    fn drain(&mut self) -> Result<()> {
+        while !self.ended {
+            self.ended = self.next()?.is_empty();
+        }
+        Ok(())
     }
 }
 
 impl BufRead for Pieces {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         while self.read == self.piece.len() && !self.ended {
-            match self.from.recv() {
-                // An empty piece is the end; a silence without it is an accident.
-                Ok(Ok(piece)) => {
-                    self.ended = piece.is_empty();
-                    self.piece = piece;
-                    self.read = 0;
-                }
-                Ok(Err(error)) => return Err(io::Error::other(error)),
-                Err(_) => return Err(io::Error::other(Error::bug("a thread ended too early"))),
-            }
+            self.piece = self.next().map_err(io::Error::other)?;
+            self.ended = self.piece.is_empty();
+            self.read = 0;
         }
         Ok(&self.piece[self.read..])
     }
@@ -197,7 +235,7 @@ fn fill(from: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
 }
 
 /// Decompresses, and checks what comes out.
-fn decode(fetched: Pieces, layer: &Layer, to: &SyncSender<Result<Vec<u8>>>) -> Result<()> {
+fn decode(fetched: &mut Pieces, layer: &Layer, to: &SyncSender<Result<Vec<u8>>>) -> Result<()> {
     let broken = |error: io::Error| match error.downcast::<Error>() {
         Ok(error) => error,
         Err(error) => {
@@ -249,7 +287,7 @@ fn decode(fetched: Pieces, layer: &Layer, to: &SyncSender<Result<Vec<u8>>>) -> R
 }
 
 /// What a layer is compressed with its first bytes say; media types are often wrong.
-fn decoder(mut from: Pieces) -> io::Result<Box<dyn Read>> {
+fn decoder(from: &mut Pieces) -> io::Result<Box<dyn Read + '_>> {
     let start = from.fill_buf()?;
     if start.starts_with(&[0x1f, 0x8b]) {
         Ok(Box::new(flate2::bufread::MultiGzDecoder::new(from)))

@@ -20,9 +20,9 @@ pub struct Reference {
 pub struct Entry {
     /// The platform manifest.
     pub digest: Digest,
-    /// When it was written, in seconds since 1970.
+    /// When it was written last, in seconds since 1970.
     pub when: u64,
-    /// The login of whoever wrote it.
+    /// The login of whoever wrote the name first, and may remove it.
     pub by: String,
     /// The same as a number, which does not change hands with the login.
     pub uid: u32,

@@ -173,6 +173,19 @@ fn an_image_goes_with_its_last_name() {
 }
 
 #[test]
+fn pulling_somebody_elses_image_again_is_not_the_way_to_remove_it() {
+    let fixture = fixture();
+    publish(&fixture, &name("app:1", 1, ALICE, false));
+    publish(&fixture, &name("app:1", 1, BOB, false));
+    publish(&fixture, &name("app:1", 2, BOB, false));
+    assert_eq!(fixture.store.resolve(&image("app:1"), AMD64, ALICE).unwrap(), digest(2));
+    let keeper = fixture.store.keeper().unwrap();
+    let caller = Caller { uid: BOB, login: "u1001".into(), admin: false };
+    let error = keeper.remove(&image("app:1"), &caller).unwrap_err();
+    assert!(error.what().contains("was pulled by u1000"), "{error}");
+}
+
+#[test]
 fn names_of_other_platforms_stay_and_are_named() {
     let fixture = fixture();
     let mut arm = name("app:1", 2, ALICE, false);

@@ -95,7 +95,14 @@ impl Keeper<'_> {
         // Somebody may be writing the same name for another platform.
         let _turn = self.lease_soon(&key, &name.entry.by, Duration::from_secs(10))?;
         let mut reference = self.store.reference(&path)?.unwrap_or_default();
-        reference.platforms.insert(name.platform.clone(), name.entry.clone());
+        let mut entry = name.entry.clone();
+        if let Some(first) = reference.platforms.get(&name.platform) {
+            // The name stays whose it was: else pulling somebody's image again would be the
+            // way to remove it.
+            entry.by.clone_from(&first.by);
+            entry.uid = first.uid;
+        }
+        reference.platforms.insert(name.platform.clone(), entry);
         let access = match name.private {
             Some(uid) => Access::Users([uid].into()),
             None => Access::Public,
