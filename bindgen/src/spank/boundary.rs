@@ -260,10 +260,9 @@ fn say_once_per_node(spank: &Spank<'_>, text: &str) {
     if !spank.hook().is_in_a_rank() {
         return spank.say(text);
     }
-    let text = match spank.getenv("SLURMD_NODENAME") {
-        Ok(Some(node)) => format!("on {node}: {text}"),
-        _ => text.to_owned(),
-    };
+    // SLURMD_NODENAME is not set yet where ranks enter.
+    let node = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let text = format!("on {}: {text}", node.trim());
     if spank.local_task_id().unwrap_or(0) == 0 {
         spank.say(&text);
     } else {
