@@ -66,9 +66,9 @@ def main():
         if here is None or there is None:
             differ(path, "only umoci has it" if here is None else "only we have it")
             continue
-        implied = stat.S_ISDIR(there["type"]) and there["time"] >= int(start)
-        if implied:
-            there["time"] = 0
+        if stat.S_ISDIR(there["type"]) and there["time"] >= int(start):
+            # A directory that no layer mentions, or in which umoci made such a one.
+            there["time"] = here["time"]
         for key in sorted(here.keys() | there.keys()):
             if here.get(key) != there.get(key):
                 differ(path, f"{key}: ours {here.get(key)}, umoci's {there.get(key)}")

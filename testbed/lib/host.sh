@@ -56,6 +56,8 @@ need_lint_tools() {
 
 need_dockerd() {
     need_packages docker.io iptables
+    # Where the kernel has AppArmor switched on, dockerd starts nothing without its parser.
+    if [[ $(cat /sys/module/apparmor/parameters/enabled 2>/dev/null) == Y ]]; then need_packages apparmor; fi
     docker info >/dev/null 2>&1 && return
     say "starting dockerd (log: /var/log/dockerd.log)"
     # Not through an init system: this machine may have none.
