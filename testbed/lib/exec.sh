@@ -21,6 +21,9 @@ in_container() {
         rc=0
         wait $! || rc=$?
     done
+    if ((rc == 1)) && [[ $(docker inspect -f '{{.State.Running}}' "$name" 2>/dev/null) != true ]]; then
+        echo "testbed: $name is not running: testbed/up" >&2
+    fi
     return "$rc"
 }
 
