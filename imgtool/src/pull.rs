@@ -85,13 +85,13 @@ pub(crate) fn run(
     let (size_of_file, new) = match there {
         Some(size) => (size, false),
         None => {
-            Reading {
+            let reading = Reading {
                 registry: &registry,
                 picked: &picked,
                 writer: &mut writer,
                 progress: &progress,
-            }
-            .run()?;
+            };
+            reading.run().map_err(|error| writer.last_words().unwrap_or(error))?;
             (writer.done()?, true)
         }
     };
@@ -161,6 +161,19 @@ impl Writer {
         match ToReader::receive(&mut self.from) {
             Ok(ToReader::Failed { blame, what, hint }) => writer::failure(&blame, what, hint),
             _ => Error::bug("the writer is gone").because(error),
+        }
+    }
+
+    /// Why the writer gave up, if it said so while we were busy.
+    fn last_words(&mut self) -> Option<Error> {
+        let mut polled = [PollFd::new(&self.from, PollFlags::IN)];
+        poll(&mut polled, Some(&Timespec::default())).ok()?;
+        if !polled[0].revents().contains(PollFlags::IN) {
+            return None;
+        }
+        match ToReader::receive(&mut self.from) {
+            Ok(ToReader::Failed { blame, what, hint }) => Some(writer::failure(&blame, what, hint)),
+            _ => None,
         }
     }
 
