@@ -1,4 +1,8 @@
 //! The command line.
+#![allow(
+    rustdoc::broken_intra_doc_links,
+    reason = "these comments are the help text, where brackets mean: optional"
+)]
 
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;

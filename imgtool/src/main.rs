@@ -2,7 +2,7 @@
 //!
 //! Installed set-user-ID to the store's owner, so the first lines matter most: who runs us,
 //! what the caller left in our environment and files. A pull then is two processes: the
-//! [`pull`] reader, with the user's rights only, and the [`writer`], with the store's.
+//! [`mod@pull`] reader, with the user's rights only, and the [`writer`], with the store's.
 
 mod cli;
 mod identity;
