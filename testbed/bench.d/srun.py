@@ -38,6 +38,10 @@ def further_steps(image, rounds):
         salloc = ["salloc", "-Q", "-N1", "-n64", *flags.split()]
         with Shell.as_user("alice", *salloc, "-w", nodes[0], f"--image={image}", "bash") as with_image, \
                 Shell.as_user("alice", *salloc, "-w", nodes[1], "bash") as without:
+            # What is compared must be what it is called.
+            with_image.text("srun -n1 test -e /.shifter/image.json")
+            without.text("! srun -n1 test -e /.shifter/image.json")
+            with_image.text("! srun -n1 --image=none test -e /.shifter/image.json")
             for ranks in (1, 16, 64):
                 # Short steps need more rounds: their budget is smaller, and they cost less.
                 count = 3 * rounds if ranks == 1 else rounds

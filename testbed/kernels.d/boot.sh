@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2154 # the main script's variables
 # What runs in a guest, the boot, and the verdict. Sourced by testbed/kernels.
 
 # program_job PROGRAM ARGUMENT...: the guest runs one program of the host. Files that the
@@ -16,7 +17,7 @@ program_job() {
 
 # executables CARGO-ARGUMENT...: "KIND PATH" of every executable that cargo builds.
 executables() {
-	(cd "$TOP" && cargo "$@" --message-format=json-render-diagnostics) | python3 -c '
+	(cd "$REPO" && cargo "$@" --message-format=json-render-diagnostics) | python3 -c '
 import json, sys
 for line in sys.stdin:
     message = json.loads(line)
@@ -29,8 +30,9 @@ for line in sys.stdin:
 # tests_job: the guest runs the tests that need root, then stages one image with the example
 # program. On a kernel below the floor only the latter: it shows the message users would see.
 tests_job() {
-	local kind_ path list example= crate=$TOP/udi/mount
+	local kind_ path list example crate=$REPO/udi/mount
 	kind=tests
+	need_toolchain
 	say "building the tests of udi-mount"
 	list=$(executables test -p udi-mount --no-run --lib --tests) || die "the tests do not build"
 	example=$(executables build -p udi-mount --example stage | awk '$1 == "example" { print $2 }') ||
@@ -83,7 +85,7 @@ boot() {
 	# q35, not microvm: without HPET and PM timer a kernel on a busy host finds no clock and hangs.
 	timeout "${BOOT_LIMIT:-300}" qemu-system-x86_64 -M q35,accel=tcg -cpu max -smp 2 -m 1G \
 		-nodefaults -no-user-config -no-reboot -display none -serial stdio \
-		-kernel "$CACHE/$label/vmlinuz" -initrd "$work/initrd" \
+		-kernel "$KERNELS/$label/vmlinuz" -initrd "$work/initrd" \
 		-append "console=ttyS0 quiet loglevel=3 panic=-1 reboot=t random.trust_cpu=on TOKEN=$token ROOTFS=$root FLOOR=$floor RUST_BACKTRACE=1" \
 		</dev/null 2>&1 | tr -d '\r' >"$output"
 	code=$(sed -n "s/^@$token exit=\([0-9]*\)\$/\1/p" "$output")
@@ -94,7 +96,7 @@ boot() {
 # run_on LABEL ROOT: one guest, one line; the guest's output too if it failed or with -v.
 run_on() {
 	local label=$1 root=$2 output=$work/output code begin=$SECONDS version verdict line
-	version=$(cat "$CACHE/$label/version")
+	version=$(cat "$KERNELS/$label/version")
 	boot "$label" "$root" "$output"
 	code=$?
 	verdict=failed

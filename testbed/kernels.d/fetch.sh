@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Debian's kernels: download once, check by apt, keep what a boot needs.
 # Sourced by testbed/kernels.
 
@@ -14,20 +15,12 @@ suite_of() {
 	esac
 }
 
-# The mirror that this machine uses for Debian itself (not the security archive, which has
-# other suites; not third parties): a clone of the repository knows no host names.
-debian_mirror() {
-	apt-get indextargets --format '$(SITE) $(ORIGIN) $(LABEL)' |
-		awk '$2 == "Debian" && $3 == "Debian" { print $1; exit }'
-}
-
 # apt in a root of its own, so that no foreign suite touches this machine's packages.
 # Signatures are checked against Debian's keyring; only the "Valid-Until" date is not, because
 # a mirror may lag and these kernels run nothing but our tests.
 private_apt() {
 	local dir=$1 suite=$2 mirror
-	mirror=$(debian_mirror)
-	[ -n "$mirror" ] || die "no Debian mirror in this machine's apt configuration"
+	mirror=$(debian_mirror) || exit
 	mkdir -p "$dir"/{state/lists/partial,cache/archives/partial,etc/preferences.d,etc/apt.conf.d,etc/sources.list.d}
 	: >"$dir/status"
 	echo "deb [arch=amd64 signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $suite main" \
@@ -54,14 +47,14 @@ kernel_packages() {
 		grep -E '^linux-(image|binary|modules|base)-[0-9]'
 }
 
-# fetch_kernel LABEL: afterwards $CACHE/LABEL holds vmlinuz, version and modules/NN-name.ko in
+# fetch_kernel LABEL: afterwards $KERNELS/LABEL holds vmlinuz, version and modules/NN-name.ko in
 # the order in which they are to be loaded. Does nothing when that is already there.
 fetch_kernel() {
-	local label=$1 suite dir=$CACHE/$1 work root version
+	local label=$1 suite dir=$KERNELS/$1 work root version
 	[ -e "$dir/version" ] && return 0
 	suite=$(suite_of "$label")
 	say "fetching the kernel of Debian $suite"
-	work=$(mktemp -d "$CACHE/.fetch.XXXXXX")
+	work=$(mktemp -d "$KERNELS/.fetch.XXXXXX")
 	private_apt "$work/apt" "$suite"
 	(
 		set -e

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # The initramfs of one boot. Sourced by testbed/kernels.
 
 # Host programs that tests call; their libraries come along. busybox has the rest.
@@ -37,6 +38,6 @@ new_guest() {
 pack_guest() {
 	local root=$1 label=$2 out=$3
 	rm -rf "$root/modules"
-	cp -r "$CACHE/$label/modules" "$root/modules"
+	cp -r "$KERNELS/$label/modules" "$root/modules"
 	(cd "$root" && find . -print0 | cpio -0 --quiet -o -H newc -R 0:0) >"$out"
 }
