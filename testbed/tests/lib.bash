@@ -14,8 +14,8 @@ as() { "$TESTBED/as" "$@"; }
 on() { "$TESTBED/on" "$@"; }
 
 # alice SCRIPT [ARG…], bob SCRIPT [ARG…]: a line or more of shell on the login node.
-alice() { as alice bash -c "$1" alice "${@:2}" </dev/null; }
-bob()   { as bob   bash -c "$1" bob   "${@:2}" </dev/null; }
+alice() { as alice bash -c "exec 2>&1; $1" alice "${@:2}" </dev/null; }
+bob()   { as bob   bash -c "exec 2>&1; $1" bob   "${@:2}" </dev/null; }
 
 # eventually SECONDS CMD…: CMD, again and again until it succeeds; never slower than it must be.
 eventually() {
