@@ -74,7 +74,7 @@ node_state() {
         echo "mounts:"; cut -d" " -f4-6 /proc/1/mountinfo
         echo "loop devices:"; grep -Hs "/images/.*\.squashfs" /sys/block/loop*/loop/backing_file
         echo "/run/shifter:"; find /run/shifter | sort
-        echo "step daemons:"; pgrep -a slurmstepd; true'
+        echo "step daemons:"; ps -C slurmstepd -o stat=,args= | grep -v "^Z"; true'
 }
 state_of_nodes() { local node; for node in "${NODES[@]}"; do echo "== $node"; node_state "$node"; done; }
 
