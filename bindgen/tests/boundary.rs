@@ -72,10 +72,6 @@ fn an_option_that_is_not_utf8_is_refused() {
         .says("--greeting = -1");
 }
 
-fn this_node() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap().trim().to_owned()
-}
-
 #[test]
 fn a_panic_on_a_node_fails_the_ranks_that_asked_and_drains_nothing() {
     for hook in ["init", "init_post_opt"] {
