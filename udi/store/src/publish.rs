@@ -41,6 +41,14 @@ impl Store {
                 "the store is to be written by a process that is not its owner",
             ));
         }
+        let path = self.path().display();
+        let stat = rustix::fs::fstat(self.top()).map_err(|e| self.failed("", e))?;
+        if stat.st_mode & 0o2000 == 0 {
+            return Err(Error::admin(format!(
+                "the image store {path} has no set-group-ID bit: files would belong to the groups of those who pull"
+            ))
+            .hint(format!("chmod 2711 {path}")));
+        }
         let keeper = Keeper { store: self };
         for dir in ["refs", "refs/.private", "manifests", "images", "leases", "tmp"] {
             keeper.directory(dir)?;
