@@ -13,6 +13,7 @@ mod registry;
 mod sandbox;
 mod show;
 mod sys;
+mod table;
 mod wire;
 mod writer;
 

@@ -48,7 +48,7 @@ impl Progress {
         let bar = match self {
             Self::Bars(bars) => {
                 let style = ProgressStyle::with_template(
-                    "{msg} {bar:30} {decimal_bytes:>10}/{decimal_total_bytes:<10} {eta}",
+                    "{msg} {bar:24} {decimal_bytes:>10}/{decimal_total_bytes:<10} {eta}",
                 );
                 let bar = ProgressBar::new(size).with_message(title.clone());
                 // The template is ours: were it wrong, the default is good enough.

@@ -11,6 +11,7 @@ use udi_store::publish::{Caller, Listed, Removed};
 use crate::cli;
 use crate::identity::Identity;
 use crate::progress::size;
+use crate::table::{aligned, labelled, terminal_width};
 
 /// `shifterimg images`
 pub(crate) fn images(config: &Config, identity: &Identity, args: &cli::Images) -> Result<()> {
@@ -39,29 +40,25 @@ pub(crate) fn images(config: &Config, identity: &Identity, args: &cli::Images) -
             .collect();
         return print(&pretty(&json!(list))?);
     }
+    let mut names = rows.iter().map(|(l, _)| short(&l.name, config));
     if args.quiet {
-        return print(&rows.iter().map(|(l, _)| l.name.clone()).collect::<Vec<_>>().join("\n"));
+        return print(&names.collect::<Vec<_>>().join("\n"));
     }
-    let mut table =
-        vec![["IMAGE", "PLATFORM", "DIGEST", "SIZE", "PULLED", "BY", "ACCESS"].map(str::to_owned)];
-    for (listed, bytes) in rows {
-        let access = match listed.private {
-            None => "public".to_owned(),
-            Some(uid) if uid == identity.uid => "private".to_owned(),
-            Some(uid) => format!("private to {uid}"),
-        };
-        let entry = listed.entry;
+    // Images for other platforms are rare, and most sites have one.
+    let usual = rows.iter().all(|(l, _)| l.platform == config.images.platform);
+    let mut table = vec![["IMAGE", "DIGEST", "SIZE", "PULLED", "BY", "ACCESS"].map(str::to_owned)];
+    for (listed, bytes) in &rows {
+        let name = names.next().unwrap_or_default();
         table.push([
-            listed.name,
-            listed.platform,
-            entry.digest.short().to_owned(),
-            size(bytes),
-            ago(entry.when),
-            entry.by,
-            access,
+            if usual { name } else { format!("{name} ({})", listed.platform) },
+            listed.entry.digest.short().to_owned(),
+            size(*bytes),
+            ago(listed.entry.when),
+            listed.entry.by.clone(),
+            if listed.private.is_some() { "private" } else { "public" }.to_owned(),
         ]);
     }
-    print(&aligned(&table))
+    print(&aligned(&table, terminal_width()))
 }
 
 /// `shifterimg lookup`
@@ -86,34 +83,38 @@ pub(crate) fn inspect(config: &Config, identity: &Identity, args: &cli::Inspect)
         return print(&pretty(&json!({ "image": record.info, "file": file }))?);
     }
     let info = record.info;
-    let mut lines = vec![
-        format!("digest:      {digest}"),
-        format!("platform:    {}", info.platform),
-        format!("file:        {}", path.display()),
-        format!("size:        {} ({})", size(located.size), located.format),
-        format!("workdir:     {}", info.workdir),
-        format!("user:        {}", info.user),
-        format!("entrypoint:  {}", words(&info.entrypoint)),
-        format!("cmd:         {}", words(&info.cmd)),
-        format!("layers:      {}", info.layers.len()),
-    ];
-    lines.extend(info.layers.iter().map(|layer| format!("  {layer}")));
-    lines.push("environment:".to_owned());
-    lines.extend(info.env.iter().map(|variable| format!("  {variable}")));
+    let width = terminal_width();
+    let mut lines = Vec::new();
+    let mut line = |label: &str, value: &str| {
+        lines.push(labelled(label, &printable(value), width));
+    };
+    line("digest:      ", digest.as_str());
+    line("platform:    ", &info.platform);
+    line("file:        ", &path.display().to_string());
+    line("size:        ", &format!("{} ({})", size(located.size), located.format));
+    line("workdir:     ", &info.workdir);
+    line("user:        ", &info.user);
+    line("entrypoint:  ", &words(&info.entrypoint));
+    line("cmd:         ", &words(&info.cmd));
+    line("layers:      ", &info.layers.len().to_string());
+    info.layers.iter().for_each(|layer| line("  ", layer.as_str()));
+    line("environment:", "");
+    info.env.iter().for_each(|variable| line("  ", variable));
     if !info.labels.is_empty() {
-        lines.push("labels:".to_owned());
-        lines.extend(info.labels.iter().map(|(key, value)| format!("  {key}={value}")));
+        line("labels:", "");
+        info.labels.iter().for_each(|(key, value)| line("  ", &format!("{key}={value}")));
     }
-    print(&lines.iter().map(|line| printable(line)).collect::<Vec<_>>().join("\n"))
+    print(&lines.join("\n"))
 }
 
 /// `shifterimg rm`
 pub(crate) fn rm(config: &Config, identity: &Identity, args: &cli::Rm) -> Result<()> {
     let names = config.names();
+    // A mistake in the last name is told before the first one is gone.
     let images = args
         .images
         .iter()
-        .map(|image| ImageRef::parse(image, &names))
+        .map(|typed| Ok((typed, ImageRef::parse(typed, &names)?)))
         .collect::<Result<Vec<_>>>()?;
     let store = Store::open(&config.store)?;
     identity.check_owner(store.owner())?;
@@ -122,22 +123,21 @@ pub(crate) fn rm(config: &Config, identity: &Identity, args: &cli::Rm) -> Result
     let admin = identity.is_admin(store.owner());
     let caller = Caller { uid: identity.uid, login: identity.login.clone(), admin };
     let mut total = Removed::default();
-    for image in &images {
-        let removed = keeper.remove(image, &caller)?;
+    for (typed, image) in &images {
+        let removed = keeper.remove(typed, image, &caller)?;
+        if !args.json {
+            print(&match removed.images.len() {
+                0 => format!("removed the name {typed}; the image has other names"),
+                _ => format!("removed {typed}, {}", size(removed.bytes)),
+            })?;
+        }
         total.images.extend(removed.images);
         total.bytes += removed.bytes;
     }
     if args.json {
         return print(&pretty(&json!({ "removed": total.images, "bytes": total.bytes }))?);
     }
-    match total.images.len() {
-        0 => print("removed the name; the image has other names"),
-        n => print(&format!(
-            "removed {n} image{}, {}",
-            if n == 1 { "" } else { "s" },
-            size(total.bytes)
-        )),
-    }
+    Ok(())
 }
 
 /// What `image` means to the user, read with the user's rights alone: what somebody else keeps
@@ -195,14 +195,42 @@ fn ago(when: u64) -> String {
     format!("{} ago", indicatif::HumanDuration(age))
 }
 
-fn aligned<const N: usize>(table: &[[String; N]]) -> String {
-    let width =
-        |column: usize| table.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..N).map(width).collect();
-    let line = |row: &[String; N]| {
-        let cells: Vec<String> =
-            row.iter().zip(&widths).map(|(cell, w)| format!("{cell:<w$}")).collect();
-        cells.join("  ").trim_end().to_owned()
-    };
-    table.iter().map(line).collect::<Vec<_>>().join("\n")
+/// A name as people type it here: without what this site adds by itself.
+fn short(name: &str, config: &Config) -> String {
+    let names = config.names();
+    let mut best = name.to_owned();
+    for part in ["docker:", &format!("{}/", names.registry), "library/"] {
+        if let Some(rest) = best.strip_prefix(part) {
+            let same = ImageRef::parse(rest, &names).is_ok_and(|image| image.to_string() == name);
+            best = if same { rest.to_owned() } else { best };
+        }
+    }
+    best
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_shown_as_people_type_it_and_means_the_same() {
+        let config = |more: &str| {
+            Config::parse(&format!("[store]\npath = \"/x\"\n{more}"), std::path::Path::new("x"))
+                .unwrap()
+        };
+        let hub = config("");
+        for (full, shown) in [
+            ("docker:docker.io/library/ubuntu:14.04", "ubuntu:14.04"),
+            ("docker:docker.io/library/ubuntu:latest", "ubuntu:latest"),
+            ("docker:docker.io/nersc/app:1", "nersc/app:1"),
+            ("docker:registry.site:5000/library/app:1", "registry.site:5000/library/app:1"),
+            ("user:alice/app:1", "user:alice/app:1"),
+        ] {
+            assert_eq!(short(full, &hub), shown);
+            assert_eq!(ImageRef::parse(shown, &hub.names()).unwrap().to_string(), full);
+        }
+        let other = config("[images]\ndefault_registry = \"r.io\"\n");
+        assert_eq!(short("docker:docker.io/library/a:1", &other), "docker.io/library/a:1");
+        assert_eq!(short("docker:r.io/a:1", &other), "a:1");
+    }
 }

@@ -32,10 +32,11 @@ pub struct Removed {
 }
 
 impl Keeper<'_> {
-    /// Removes the caller's private name, or else the public one if the caller wrote it.
-    pub fn remove(&self, image: &ImageRef, caller: &Caller) -> Result<Removed> {
+    /// Removes the caller's private name, or else the public one if the caller wrote it;
+    /// messages call it what was `typed`.
+    pub fn remove(&self, typed: &str, image: &ImageRef, caller: &Caller) -> Result<Removed> {
         let absent = || {
-            Error::user(format!("there is no image {image} in the store"))
+            Error::user(format!("{typed}: no such image in the store"))
                 .hint("shifterimg images lists those that you can use")
         };
         let private = reference::private_path(image, caller.uid);
@@ -50,7 +51,7 @@ impl Keeper<'_> {
         if let Some(entry) = reference.platforms.values().find(|e| e.uid != caller.uid)
             && !caller.admin
         {
-            return Err(Error::user(format!("{image} was pulled by {}, not by you", entry.by))
+            return Err(Error::user(format!("{typed} was pulled by {}, not by you", entry.by))
                 .hint("ask them or a store administrator to remove it"));
         }
         let digests: BTreeSet<Digest> =
