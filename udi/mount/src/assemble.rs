@@ -44,9 +44,10 @@ fn in_this_thread(node: &Node, plan: &Plan, site: &Config, file: &ImageFile) -> 
         }
     }
     let root = Tree::new(layers.merge()?)?;
+    let plan = judged_in(plan, &root);
     for (mount, source) in plan.mounts.iter().zip(&sources) {
         if let Some(source) = source {
-            attach(plan, &root, mount, source)?;
+            attach(&plan, &root, mount, source)?;
         }
     }
     namespace::become_root(&layers.open("root")?)?;
@@ -180,6 +181,19 @@ impl Layers {
     }
 }
 
+/// The plan with the protected places by both names, where a link of the image leads from one:
+/// over `/etc -> real-etc`, a volume at `/real-etc` would hide the site's files in `/etc`.
+fn judged_in(plan: &Plan, root: &Tree) -> Plan {
+    let mut plan = plan.clone();
+    if plan.mounts.iter().any(|mount| mount.rights == Rights::User) {
+        // Where a link leads nowhere or in a circle, nothing can be mounted either.
+        let led_to = |place| Some(root.find(place).ok()?.path);
+        let places: Vec<_> = plan.protected.iter().filter_map(led_to).collect();
+        plan.protected.extend(places);
+    }
+    plan
+}
+
 /// Attaches one mount of the plan where its target leads inside the UDI, seen with what was
 /// attached before it.
 fn attach(plan: &Plan, root: &Tree, mount: &Mount, source: &OwnedFd) -> Result<()> {
@@ -194,6 +208,11 @@ fn attach(plan: &Plan, root: &Tree, mount: &Mount, source: &OwnedFd) -> Result<(
     sys::mount_setattr(&tree, attributes(mount)).map_err(failed())?;
     let target = root.open(mount.target.relative()).map_err(|errno| match errno {
         Errno::NOENT => blame(mount, Error::user(format!("{} does not exist there", mount.target))),
+        // A link of the image into /proc, or in another volume in a circle.
+        errno if mount.rights == Rights::User => {
+            let why = std::io::Error::from(errno);
+            blame(mount, Error::user(format!("cannot reach {} inside: {why}", mount.target)))
+        }
         errno => failed()(errno),
     })?;
     if mount.rights == Rights::User {

@@ -31,6 +31,42 @@ fn a_link_of_the_image_cannot_redirect_a_volume_to_a_protected_place() {
 
 #[test]
 #[ignore = "needs root"]
+fn where_a_link_of_the_image_leads_from_a_protected_place_is_protected_too() {
+    on_a_node(|world| {
+        let image = Image::default()
+            .directory("/real-etc/below", 0o755)
+            .directory("/other/home", 0o755)
+            .link("/etc", "../../real-etc")
+            .link("/home", "/other/home")
+            .link("/settings", "/etc");
+        let source = world.at("scratch/alice");
+        let site = format!("[[mount]]\nfrom = \"{source}\"\nto = \"/home\"");
+        for to in ["/real-etc", "/real-etc/below", "/settings", "/other/home", "/etc/below"] {
+            let volume = format!("{source}:{to}");
+            let job = Job { volume: &volume, site: &site, ..Job::new(&image) };
+            let error = world.stage(job).unwrap_err();
+            assert_eq!(error.blame(), Blame::User, "{error}");
+            assert!(error.to_string().contains("protected"), "{to}: {error}");
+        }
+        // What is beside it is the user's.
+        let volume = format!("{source}:/other/mnt");
+        world.stage(Job { volume: &volume, site: &site, ..Job::new(&image) }).unwrap();
+    });
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_link_of_the_image_to_proc_is_the_users_mistake() {
+    on_a_node(|world| {
+        // A link that leads nowhere is found in the image; this one leads somewhere in both.
+        let image = Image::plain().directory("/proc/1/root", 0o755).link("/out", "/proc/1/root");
+        let source = world.at("scratch/alice");
+        refused(world, &image, &format!("{source}:/out"), "cannot reach /out inside");
+    });
+}
+
+#[test]
+#[ignore = "needs root"]
 fn a_link_in_a_volume_cannot_redirect_another_volume_to_a_protected_place() {
     on_a_node(|world| {
         let image = Image::plain();
