@@ -1,6 +1,6 @@
 # The test images. Each recipe_NAME makes the OCI layout $CACHE/oci/NAME.new from images.d/NAME; TAG_NAME is its tag.
 
-TAG_ubuntu=14.04 TAG_debian=12 TAG_tiny=1 TAG_odd=1 TAG_sci=1 TAG_secret=1
+TAG_ubuntu=14.04 TAG_debian=12 TAG_tiny=1 TAG_odd=1 TAG_sci=1 TAG_trap=1 TAG_secret=1
 
 # make_image NAME: built when its recipe has changed, pushed when the registry lacks it.
 make_image() {
@@ -54,14 +54,21 @@ recipe_ubuntu() {
 recipe_debian() { built_by_docker debian bookworm "$1" "$2"; }
 recipe_sci() { note "python, numpy, scipy, two MPIs: some minutes the first time"; built_by_docker sci bookworm "$1" "$2"; }
 
-recipe_tiny() {
-    need_packages busybox-static
-    local context=$CACHE/tmp/tiny
+recipe_tiny() { need_packages busybox-static; from_tree tiny "$1" "$2"; }
+recipe_trap() { need_packages busybox-static gcc libc6-dev; from_tree trap "$1" "$2"; }
+recipe_secret() { need_packages busybox-static; from_tree secret "$1" "$2"; }
+
+# from_tree NAME LAYOUT TAG: what images.d/NAME/tree makes, as it is.
+from_tree() {
+    local name=$1 context=$CACHE/tmp/$1
     rm -rf "$context" && mkdir -p "$context"
-    "$TESTBED/images.d/tiny/tree" "$context/root"
+    "$TESTBED/images.d/$name/tree" "$context/root"
+    # COPY would take the set-user-ID bits away.
+    tar --create --sort=name --owner=0 --group=0 -C "$context/root" -f "$context/root.tar" .
+    rm -r "$context/root"
     cp "$TESTBED/images.d/tiny/Dockerfile" "$context/"
-    DOCKER_BUILDKIT=0 quietly "$LOGS/image-tiny.log" docker build -t shifter-testbed/image-tiny "$context"
-    from_docker shifter-testbed/image-tiny "$1" "$2"
+    DOCKER_BUILDKIT=0 quietly "$LOGS/image-$name.log" docker build -t "shifter-testbed/image-$name" "$context"
+    from_docker "shifter-testbed/image-$name" "$2" "$3"
     rm -rf "$context"
 }
 
@@ -70,9 +77,4 @@ recipe_odd() {
     need_packages busybox-static zstd python3
     rm -rf "$CACHE/oci/odd-gzip"
     quietly "$LOGS/image-odd.log" python3 "$TESTBED/images.d/odd/odd.py" "$1" "$CACHE/oci/odd-gzip" "$2"
-}
-
-recipe_secret() {
-    make_image tiny
-    quietly "$LOGS/image-secret.log" skopeo copy "oci:$CACHE/oci/tiny:1" "oci:$1:$2"
 }
