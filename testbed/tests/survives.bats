@@ -1,9 +1,48 @@
-# However a job ends, nothing of it stays on the nodes.
+# However a job ends, nothing of it stays on the nodes, and no srun waits for what will not come.
 load lib
 
 setup() { before=$(state_of_nodes); }
+teardown() {
+    on ctl scancel -n survives
+    on ctl touch "$SCRATCH/go"
+    restore_config
+    wait
+    on ctl rm -f "$SCRATCH/go" "$SCRATCH/started"
+}
+
+# held NAME [OPTION…]: an srun of alice's in the background, one rank that waits; returns when it runs.
+# Its process is in ${held[NAME]}.
+declare -A held
+held() {
+    local name=$1
+    shift
+    as alice timeout 80 srun -J survives "$@" sh -c "touch $SCRATCH/started
+        until [ -e $SCRATCH/go ]; do sleep 0.1; done" >"$BATS_TEST_TMPDIR/$name" 2>&1 </dev/null 3>&- &
+    held[$name]=$!
+    started
+}
 started() { eventually 20 on ctl test -e "$SCRATCH/started"; on ctl rm -f "$SCRATCH/started"; }
-HELD="touch $SCRATCH/started; exec sleep 300"
+
+# ends NAME: that srun comes to an end by itself; not because `timeout` lost its patience.
+ends() {
+    local status=0
+    wait "${held[$1]}" || status=$?
+    ((status != 124 && status != 127)) || { echo "srun $1: $status"; cat "$BATS_TEST_TMPDIR/$1"; return 1; } >&2
+}
+
+# submitted [OPTION…] < SCRIPT: alice's batch job; its id.
+submitted() { as alice sbatch --parsable -J survives --output=/dev/null "$@"; }
+state_of() { on ctl squeue -h -t all -j "$1" -o %T; }
+has_ended() { [[ $(state_of "$1") =~ ^(COMPLETED|FAILED|CANCELLED|TIMEOUT)$ ]]; }
+runs() { [[ $(on ctl squeue -h -s -j "$1" -o %i) == *"$1.$2"* ]]; }
+
+# more_than_before REGEX: the nodes are as before but for lines that are like REGEX, and there are some.
+more_than_before() {
+    local more=$BATS_TEST_TMPDIR/more
+    diff <(echo "$before") <(state_of_nodes) | grep '^[<>]' >"$more" || true
+    [[ -s $more ]] && ! grep -vE "^> ($1)\$" "$more" >&2
+}
+LOOP='/sys/block/loop[0-9]+/loop/backing_file:.*'
 
 @test "after a normal end" {
     run alice 'srun -N2 -n8 --image=debian:12 true'
@@ -11,28 +50,112 @@ HELD="touch $SCRATCH/started; exec sleep 300"
     nothing_is_left "$before"
 }
 
-@test "after scancel of the job, and srun does not hang" {
-    as alice timeout 60 srun -J cancel-me -N1 --image=debian:12 sh -c "$HELD" >/dev/null 2>&1 </dev/null 3>&- &
+@test "after a rank is killed, and after an exit code" {
+    run alice 'srun -N2 -n2 --image=debian:12 sh -c "kill -KILL \$\$"; srun -N2 -n2 --image=debian:12 false'
+    assert_failure 1
+    nothing_is_left "$before"
+}
+
+@test "after scancel of the job" {
+    held it -N2 -n2 --image=debian:12
+    on ctl scancel -n survives
+    ends it
+    nothing_is_left "$before"
+}
+
+@test "after scancel of a step, while the job goes on" {
+    job=$(submitted -N2 --image=debian:12 <<<"#!/bin/bash
+srun sh -c 'touch $SCRATCH/started; exec sleep 300'
+srun --image=tiny:1 true && touch $SCRATCH/went-on-\$SLURM_JOB_ID")
     started
-    alice 'scancel -n cancel-me'
-    run wait $!
-    refute [ "$status" = 124 ]
+    as alice scancel "$job.0"
+    eventually 20 has_ended "$job"
+    run on ctl rm "$SCRATCH/went-on-$job"
+    assert_success
+    nothing_is_left "$before"
+}
+
+@test "after the time limit" {
+    held it -N2 -n2 --image=debian:12
+    # Limits are whole minutes; this is as if the minute were nearly over. slurmctld looks every 30 s.
+    on ctl scontrol update "jobid=$(on ctl squeue -h -n survives -o %A)" endtime=now+1
+    ends it
+    run cat "$BATS_TEST_TMPDIR/it"
+    assert_output --partial 'DUE TO TIME LIMIT'
+    nothing_is_left "$before"
+}
+
+@test "after kill -9 of slurmstepd: a rank that outlives it keeps its image, and no longer" {
+    # Slurm's own srun does not learn of this: see what it does without an image.
+    held with -w c1 --image=debian:12
+    held without -w c2
+    for node in c1 c2; do
+        on "$node" sh -c 'kill -9 $(pgrep -f "^slurmstepd: \[[0-9]*\.0\]")'
+    done
+    on ctl scancel -n survives
+    ends with
+    ends without
+    assert_equal "$(<"$BATS_TEST_TMPDIR/with")" "$(<"$BATS_TEST_TMPDIR/without")"
+    eventually 60 nodes_are_idle
+    no_drained_node
+    more_than_before "$LOOP"
+    on ctl touch "$SCRATCH/go"
     nothing_is_left "$before"
 }
 
 @test "after a restart of slurmd during the job, which goes on" {
-    as alice timeout 60 srun -J restart-me -w c1 --image=debian:12 sh -c "$HELD" >/dev/null 2>&1 </dev/null 3>&- &
-    started
+    held it -w c1 --image=debian:12
     on c1 restart-slurmd
-    run on ctl squeue -h -n restart-me -o %T
+    run on ctl squeue -h -n survives -o %T
     assert_output RUNNING
-    alice 'scancel -n restart-me'
-    wait $! || true
+    on ctl touch "$SCRATCH/go"
+    wait "${held[it]}"
+    nothing_is_left "$before"
+}
+
+@test "after a requeue: the second run is like the first" {
+    job=$(submitted -N2 --requeue --image=debian:12 <<<"#!/bin/bash
+[[ \$SLURM_RESTART_COUNT ]] && exec srun touch $SCRATCH/again-$BATS_TEST_NUMBER
+srun sh -c 'touch $SCRATCH/started; exec sleep 300'")
+    started
+    on ctl scontrol requeue "$job"
+    eventually 20 nodes_are_idle
+    eventually 10 state_is "$before"
+    # Slurm would wait two minutes.
+    on ctl scontrol update "jobid=$job" starttime=now
+    eventually 30 has_ended "$job"
+    run on ctl rm "$SCRATCH/again-$BATS_TEST_NUMBER"
+    assert_success
     nothing_is_left "$before"
 }
 
 @test "after two jobs at once" {
     run alice 'srun -w c1 --image=debian:12 true & srun -w c1 --image=tiny:1 true & wait'
+    assert_success
+    nothing_is_left "$before"
+}
+
+@test "with image_linger = 60: the image's mount stays, nothing else; and goes when it is old" {
+    configure 's/^image_linger.*/image_linger = 60/'
+    run alice 'srun -N2 -n2 --image=debian:12 true'
+    assert_success
+    eventually 60 nodes_are_idle
+    eventually 10 more_than_before "$LOOP|/run/shifter/images/[0-9a-f]{64}"
+    lingering=$(<"$BATS_TEST_TMPDIR/more")
+
+    # The next job finds it; a restart of slurmd takes nothing away.
+    run alice 'srun -N2 -n2 --image=debian:12 true'
+    assert_success
+    on c1 restart-slurmd
+    eventually 60 nodes_are_idle
+    eventually 10 more_than_before "$LOOP|/run/shifter/images/[0-9a-f]{64}"
+    assert_equal "$(<"$BATS_TEST_TMPDIR/more")" "$lingering"
+
+    # slurmd's start, and the epilog of any job, drop what nobody used for that long.
+    configure 's/^image_linger.*/image_linger = 1/'
+    sleep 1
+    on c1 restart-slurmd
+    run alice 'srun -w c2 true'
     assert_success
     nothing_is_left "$before"
 }
