@@ -1,19 +1,20 @@
 """compare.py OURS THEIRS START: prints how two trees differ; THEIRS was unpacked after file START."""
 
-import hashlib
 import os
 import stat
 import sys
 
 IGNORED = {b".shifter"}
+PIECE = 4 << 20
 
 
-def content(path):
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+def same_content(*paths):
+    """Piece by piece: twice as fast as two checksums, and it matters for files of gigabytes."""
+    with open(paths[0], "rb", 0) as first, open(paths[1], "rb", 0) as second:
+        while block := first.read(PIECE):
+            if block != second.read(len(block)):
+                return False
+        return not second.read(1)
 
 
 def walk(root):
@@ -73,7 +74,7 @@ def main():
             if here.get(key) != there.get(key):
                 differ(path, f"{key}: ours {here.get(key)}, umoci's {there.get(key)}")
         if stat.S_ISREG(here["type"]) and here["size"] == there.get("size") and here["names"][0] == path:
-            if content(os.path.join(os.fsencode(ours_root), path)) != content(os.path.join(os.fsencode(theirs_root), path)):
+            if not same_content(*(os.path.join(os.fsencode(root), path) for root in (ours_root, theirs_root))):
                 differ(path, "the content differs")
     print(f"{len(ours)} names compared, {differences} differences")
     if not ours or differences:
