@@ -16,11 +16,13 @@ use udi::Result;
 
 use crate::options::Options;
 use crate::remote::Staged;
+use crate::submit::Submitted;
 
 /// What lives between the hooks of one process.
 #[derive(Debug, Default)]
 struct Shifter {
     options: Options,
+    submitted: Option<Submitted>,
     staged: Option<Staged>,
 }
 
@@ -53,7 +55,14 @@ impl Plugin for Shifter {
 
     fn init_post_opt(&mut self, spank: &mut Spank<'_>) -> Result<()> {
         match spank.context() {
-            Context::Local | Context::Allocator => submit::submit(spank, &self.options),
+            Context::Local | Context::Allocator => {
+                let given = std::mem::take(&mut self.options);
+                match &self.submitted {
+                    None => self.submitted = Some(submit::submit(spank, given)?),
+                    Some(first) => first.again(spank, &given)?,
+                }
+                Ok(())
+            }
             Context::Remote => {
                 self.staged = remote::stage(spank, &self.options)?;
                 Ok(())

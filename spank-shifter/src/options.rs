@@ -82,6 +82,18 @@ impl Options {
         }
     }
 
+    /// The first option that says something else than the same one of `other`.
+    pub(crate) fn not_in(&self, other: &Self) -> Option<(&'static str, &str)> {
+        let pairs = [
+            ("image", &self.image, &other.image),
+            ("volume", &self.volume, &other.volume),
+            ("module", &self.module, &other.module),
+        ];
+        pairs.into_iter().find_map(|(name, ours, theirs)| {
+            ours.as_deref().filter(|_| ours != theirs).map(|ours| (name, ours))
+        })
+    }
+
     /// Whether there is nothing at all.
     pub(crate) fn is_empty(&self) -> bool {
         *self == Self::default()
@@ -145,6 +157,17 @@ mod tests {
         for name in ["image", "volume", "module"] {
             let error = options(&[(name, "")]).check_named().unwrap_err().to_string();
             assert!(error.starts_with(&format!("--{name}=: nothing is named")), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_another_component_repeats_or_leaves_out_is_the_same_request() {
+        let first = options(&[("image", "a"), ("volume", "/a:/b")]);
+        for same in [vec![], vec![("image", "a")], vec![("volume", "/a:/b"), ("image", "a")]] {
+            assert_eq!(options(&same).not_in(&first), None, "{same:?}");
+        }
+        for (name, value) in [("image", "none"), ("volume", "/c:/d"), ("module", "m")] {
+            assert_eq!(options(&[(name, value)]).not_in(&first), Some((name, value)));
         }
     }
 

@@ -49,28 +49,82 @@ fn forget_the_request(spank: &mut Spank<'_>) -> Result<()> {
     Ok(())
 }
 
+/// What a command asked for, kept for the further components of a heterogeneous job or step:
+/// Slurm calls for each of them, and they all share the command's environment.
+#[derive(Debug)]
+pub(crate) struct Submitted {
+    given: Options,
+    outcome: Outcome,
+}
+
+#[derive(Debug)]
+enum Outcome {
+    /// Nothing new: whatever the job asked for.
+    AsJob,
+    Host,
+    Image {
+        request: Request,
+        /// Whether it is not what the job asked for.
+        of_step: bool,
+    },
+}
+
 /// Checks what was asked for and puts it into the environment of job or step.
-pub(crate) fn submit(spank: &mut Spank<'_>, given: &Options) -> Result<()> {
+pub(crate) fn submit(spank: &mut Spank<'_>, given: Options) -> Result<Submitted> {
     given.check_named()?;
+    let outcome = check(spank, &given)?;
+    outcome.write(spank)?;
+    Ok(Submitted { given, outcome })
+}
+
+impl Submitted {
+    /// For a further component: what it repeats is fine, anything else is refused, for there is
+    /// no environment of its own to carry it.
+    pub(crate) fn again(&self, spank: &mut Spank<'_>, given: &Options) -> Result<()> {
+        given.check_named()?;
+        if let Some((name, value)) = given.not_in(&self.given) {
+            return Err(Error::user(format!(
+                "--{name}={value}: all components of a heterogeneous job or step have one request, \
+                 that of the first"
+            ))
+            .hint(format!(
+                "move --{name} before the first colon; for another image, start another srun"
+            )));
+        }
+        self.outcome.write(spank)
+    }
+}
+
+fn check(spank: &Spank<'_>, given: &Options) -> Result<Outcome> {
     let job = Options::of_environment(spank)?;
     if given.is_empty() && (job.is_empty() || in_a_job(spank)?) {
         // Nothing new: the job's request was checked when it was submitted, and will be again
         // on the node.
-        return Ok(());
+        return Ok(Outcome::AsJob);
     }
     let site = udi_store::site::load(Path::new(Config::PATH))?;
     crate::debug_panic(&site, "submit");
     let step = given.clone().or(job.clone());
-    match step.parse(&site)? {
-        Ask::Nothing => Ok(()),
-        Ask::Host => host(spank),
+    Ok(match step.parse(&site)? {
+        Ask::Nothing => Outcome::AsJob,
+        Ask::Host => Outcome::Host,
         Ask::Image(request) => {
             let request = pin(step.image.as_deref().unwrap_or_default(), &request, &site)?;
             let same_as_job = matches!(
                 job.parse(&site), Ok(Ask::Image(of_job)) if of_job.identity() == request.identity()
             );
             let of_step = in_a_job(spank)? && !same_as_job;
-            write(spank, &request, of_step)
+            Outcome::Image { request, of_step }
+        }
+    })
+}
+
+impl Outcome {
+    fn write(&self, spank: &mut Spank<'_>) -> Result<()> {
+        match self {
+            Outcome::AsJob => Ok(()),
+            Outcome::Host => host(spank),
+            Outcome::Image { request, of_step } => write(spank, request, *of_step),
         }
     }
 }

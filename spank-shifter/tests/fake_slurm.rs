@@ -230,3 +230,23 @@ fn a_mistake_fails_the_command_before_anything_is_queued() {
         run_at_site(&site, shifter(), script, &[]).says(answer);
     }
 }
+
+#[test]
+#[ignore = "needs root: a machine of its own"]
+fn the_components_of_a_heterogeneous_job_cannot_differ() {
+    for context in ["local", "allocator"] {
+        let start =
+            format!("context {context}\nload\ncall init\ngive image=none\ncall init_post_opt\n");
+        for same in ["", "give image=none\n"] {
+            run_at_site(NO_STORE, shifter(), format!("{start}{same}call init_post_opt\n"), &[])
+                .says_times(2, "init_post_opt = 0");
+        }
+        for other in ["image=a:1", "module=m", "volume=/a:/b"] {
+            let script = format!("{start}give {other}\ncall init_post_opt\n");
+            run_at_site(NO_STORE, shifter(), script, &[])
+                .says(&format!("user: shifter: --{other}: all components of a heterogeneous job"))
+                .says("user: shifter: hint: move --")
+                .says("init_post_opt = -1");
+        }
+    }
+}
