@@ -34,17 +34,23 @@ pub(crate) fn open_top(path: &Path) -> Result<OwnedFd, Errno> {
 
 /// The content of the plain file `path` below `dir`, at most `limit` bytes.
 pub(crate) fn read(dir: impl AsFd, path: &str, limit: u64) -> Result<Vec<u8>, Errno> {
-    let mut file = File::from(open(dir, path, OFlags::RDONLY)?);
+    let file = File::from(open(dir, path, OFlags::RDONLY)?);
     let errno = |e: std::io::Error| Errno::from_io_error(&e).unwrap_or(Errno::IO);
-    if !file.metadata().map_err(errno)?.is_file() {
+    let meta = file.metadata().map_err(errno)?;
+    if !meta.is_file() {
         return Err(Errno::INVAL);
     }
-    let mut bytes = Vec::new();
-    (&mut file).take(limit + 1).read_to_end(&mut bytes).map_err(errno)?;
-    if bytes.len() as u64 > limit {
-        return Err(Errno::FBIG);
-    }
-    Ok(bytes)
+    content(&file, meta.len(), limit).map_err(errno)?.ok_or(Errno::FBIG)
+}
+
+/// The content of an open file of `length` bytes, read at once; nothing if it is longer than
+/// `limit`.
+pub(crate) fn content(file: &File, length: u64, limit: u64) -> std::io::Result<Option<Vec<u8>>> {
+    // One byte more, so that the end is seen without growing.
+    let expected = usize::try_from(length.min(limit)).unwrap_or(0) + 1;
+    let mut bytes = Vec::with_capacity(expected);
+    file.take(limit + 1).read_to_end(&mut bytes)?;
+    Ok((bytes.len() as u64 <= limit).then_some(bytes))
 }
 
 /// Whether an error means "not there for you": absent and forbidden look the same.

@@ -1,9 +1,10 @@
 //! What an image says of itself, read from inside it.
 
 use std::fs::File;
-use std::io::Read;
 
 use udi::{Error, ImageInfo, Result};
+
+use crate::beneath;
 
 /// Larger files are not ours.
 const MAX_BYTES: u64 = 8 << 20;
@@ -20,8 +21,9 @@ impl crate::Store {
             }
             Err(error) => return Err(broken().because(error)),
         };
-        let mut bytes = Vec::new();
-        file.take(MAX_BYTES).read_to_end(&mut bytes).map_err(|e| broken().because(e))?;
+        let length = file.metadata().map_err(|e| broken().because(e))?.len();
+        let bytes = beneath::content(&file, length, MAX_BYTES).map_err(|e| broken().because(e))?;
+        let bytes = bytes.ok_or_else(|| broken().because("larger than 8 MiB"))?;
         serde_json::from_slice(&bytes).map_err(|e| broken().because(e))
     }
 }

@@ -1,11 +1,12 @@
 //! Reading the site's configuration, which decides what root does.
 
 use std::fs::{File, Metadata};
-use std::io::Read;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use udi::{Config, Error, Result};
+
+use crate::beneath;
 
 /// A larger file is not a configuration.
 const MAX_BYTES: u64 = 1 << 20;
@@ -40,12 +41,11 @@ fn read(path: &Path, owner: u32) -> Result<String> {
         return Err(Error::admin(format!("{}: not a plain file", path.display())));
     }
     trusted(&real, &meta, owner, false)?;
-    let mut text = String::new();
-    file.take(MAX_BYTES + 1).read_to_string(&mut text).map_err(cannot)?;
-    if text.len() as u64 > MAX_BYTES {
-        return Err(Error::admin(format!("{}: larger than 1 MiB", path.display())));
-    }
-    Ok(text)
+    let bytes = beneath::content(&file, meta.len(), MAX_BYTES).map_err(cannot)?;
+    let bytes =
+        bytes.ok_or_else(|| Error::admin(format!("{}: larger than 1 MiB", path.display())))?;
+    String::from_utf8(bytes)
+        .map_err(|e| Error::admin(format!("cannot read {}", path.display())).because(e))
 }
 
 fn trusted(path: &Path, meta: &Metadata, owner: u32, sticky: bool) -> Result<()> {
