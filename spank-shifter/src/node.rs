@@ -12,7 +12,7 @@ use crate::slurm_refused;
 
 /// slurmd starts: the node is made ready, and what a crash left behind is forgotten.
 pub(crate) fn start() -> Result<()> {
-    let site = udi_store::site::load(Path::new(Config::PATH))?;
+    // First, for a configuration that is broken now may be mended without another start.
     let node = Node::prepare(Node::BASE)?;
     if !node.host_is_shared() {
         log::info(
@@ -20,6 +20,7 @@ pub(crate) fn start() -> Result<()> {
              appear inside images that run already (mount --make-rshared /)",
         );
     }
+    let site = udi_store::site::load(Path::new(Config::PATH))?;
     let running = running_jobs(&site.node.spool);
     let runs = |job: u32| running.contains(&job);
     let gone = node.sweep_jobs(&runs, site.node.image_linger, site.node.image_linger_max)?;

@@ -42,6 +42,10 @@ fn counts(told: &Told) -> Vec<&str> {
     told.0.lines().filter(|line| line.ends_with(" mounts")).collect()
 }
 
+fn mounts(count: &str) -> Option<u32> {
+    count.split(' ').nth(2)?.parse().ok()
+}
+
 /// The ranks fail and say `why` once; nothing else fails.
 #[track_caller]
 fn fails_in_the_ranks(told: &Told, why: &str) {
@@ -199,9 +203,13 @@ fn the_batch_script_and_the_extern_step_run_on_the_host_whatever_is_broken() {
 
 #[test]
 #[ignore = "needs root: a machine of its own"]
-fn slurmd_starts_and_the_epilog_ends_whatever_is_broken() {
+fn slurmd_starts_with_its_directory_ready_and_the_epilog_ends_whatever_is_broken() {
     for site in [BROKEN, NO_STORE] {
-        run_at_site(site, shifter(), "context slurmd\nload\ncall init\n", &[]).says("init = 0");
+        let script = "context slurmd\nload\ncount\ncall init\ncount\n";
+        let told = run_at_site(site, shifter(), script, &[]);
+        told.says("init = 0");
+        let mounts: Vec<_> = counts(&told).into_iter().filter_map(mounts).collect();
+        assert!(matches!(mounts[..], [before, after] if before < after), "{}", told.0);
         let script = "context script\nitem job 7\nitem uid 1000\nload\ncall job_epilog\n";
         run_at_site(site, shifter(), script, &[]).says("job_epilog = 0");
     }
