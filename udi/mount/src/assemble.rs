@@ -31,6 +31,7 @@ fn in_this_thread(node: &Node, plan: &Plan, site: &Config, file: &ImageFile) -> 
     let host = namespace::own()?;
     let image = image::mount(node, &host, file)?;
     let namespace = namespace::unshare(&host)?;
+    node.keep_out()?;
     let sources = sources(plan, site)?;
     let layers = Layers::attach(node, &image)?;
     let image = Tree::new(layers.open("img")?)?;

@@ -14,7 +14,9 @@ use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, StatxAttributes, StatxFlags};
 use rustix::io::Errno;
-use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags,
+};
 use udi::{Error, Result};
 
 use crate::sys::{self, MountAttr};
@@ -59,6 +61,13 @@ impl Node {
         // proc_pid_mountinfo(5): the mount point is the fifth field, the peer group a later one.
         let root = table.lines().find(|line| line.split(' ').nth(4) == Some("/"));
         root.is_some_and(|line| line.contains(" shared:"))
+    }
+
+    /// Keeps our directory, and what is being assembled in it, out of binds of a directory above
+    /// it (`--volume=/run:…`). In the host's namespace it is so anyway, but not in a slave of it.
+    pub(crate) fn keep_out(&self) -> Result<()> {
+        rustix::mount::mount_change(self.base.as_str(), MountPropagationFlags::UNBINDABLE)
+            .map_err(fault::bug(format!("cannot keep {} out of binds", self.base)))
     }
 
     pub(crate) fn path(&self, below: &str) -> String {

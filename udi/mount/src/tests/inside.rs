@@ -50,6 +50,27 @@ fn every_mount_is_nosuid_and_but_for_dev_nodev() {
 
 #[test]
 #[ignore = "needs root"]
+fn a_volume_of_a_directory_above_ours_does_not_bring_ours_along() {
+    on_a_node(|world| {
+        let image = Image::plain();
+        let tmpfs = rustix::mount::MountFlags::empty();
+        rustix::mount::mount("t", world.directory("run/other"), "tmpfs", tmpfs, None).unwrap();
+        let volume = format!("{}:/host", world.at("run"));
+        for id in [1, 2] {
+            let udi = world.stage(Job { volume: &volume, id, ..Job::new(&image) }).unwrap();
+            let table = as_rank(&udi, ALICE, || {
+                std::fs::read_to_string("/proc/thread-self/mountinfo").unwrap()
+            });
+            assert!(table.contains(" /host/other "), "{table}");
+            assert!(!table.contains(" /host/shifter"), "{table}");
+            assert!(!table.contains("squashfs"), "{table}");
+        }
+        rustix::mount::unmount(world.at("run/other"), rustix::mount::UnmountFlags::DETACH).unwrap();
+    });
+}
+
+#[test]
+#[ignore = "needs root"]
 fn devices_work_and_the_image_cannot_be_written() {
     on_a_node(|world| {
         let image = Image::plain();
