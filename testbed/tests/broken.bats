@@ -86,6 +86,18 @@ nodes_are_up() { [[ ! $(on ctl sinfo -h -N -o %T | grep -vE 'idle|mixed|alloc|co
     other_jobs_run
 }
 
+@test "slurmd starts with a broken shifter.toml, and needs no other start when it is mended" {
+    configure '1i nonsense =' c1
+    on c1 umount /run/shifter/images.ns /run/shifter
+    on c1 restart-slurmd
+    other_jobs_run
+    run on c1 find /run/shifter -maxdepth 1
+    assert_line /run/shifter/images.ns
+    restore_config
+    run alice 'srun -w c1 --image=tiny:1 echo inside'
+    assert_output inside
+}
+
 @test "a missing store, on the nodes" {
     configure 's|^path = .*|path = "/shared/absent"|'
     image_jobs_fail
