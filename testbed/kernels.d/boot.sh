@@ -83,7 +83,8 @@ boot() {
 	pack_guest "$guest" "$label" "$work/initrd" || die "packing the guest failed"
 	# Two CPUs: since 6.18 the order of namespace ids depends on the CPU.
 	# q35, not microvm: without HPET and PM timer a kernel on a busy host finds no clock and hangs.
-	timeout "${BOOT_LIMIT:-300}" qemu-system-x86_64 -M q35,accel=tcg -cpu max -smp 2 -m 1G \
+	# One thread: when two emulate, kernels that patch their own code while both CPUs run it crash now and then.
+	timeout "${BOOT_LIMIT:-300}" qemu-system-x86_64 -M q35 -accel tcg,thread=single -cpu max -smp 2 -m 1G \
 		-nodefaults -no-user-config -no-reboot -display none -serial stdio \
 		-kernel "$KERNELS/$label/vmlinuz" -initrd "$work/initrd" \
 		-append "console=ttyS0 quiet loglevel=3 panic=-1 reboot=t random.trust_cpu=on TOKEN=$token ROOTFS=$root FLOOR=$floor RUST_BACKTRACE=1" \
