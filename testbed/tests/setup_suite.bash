@@ -2,7 +2,7 @@
 # cut off left behind. What a test leaves in the ordinary way, its own teardown removes.
 
 IMAGES=(debian:12 tiny:1 ubuntu:14.04 odd:1 sci:1)
-LOGIN_NODE_FILES=(/home/bob/closed /shared/scratch/{bare.conf,ran,started,go,held-alice,held-bob,store-of-bob})
+LOGIN_NODE_FILES=(/home/bob/closed /shared/scratch/{bare.conf,held,rights,victim,ran,started,go,held-alice,held-bob,store-of-bob})
 
 setup_suite() {
     local testbed image broken
