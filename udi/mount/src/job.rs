@@ -62,6 +62,10 @@ impl Node {
         let namespace = assemble::assemble(self, &plan, site, &file)?;
         let pinned = job.of_job && keep(&namespace, &pin, &request, &job.identity)?;
         unlock(&lock)?;
+        if site.node.image_linger > 0 {
+            // Between two epilogs there may be days. What fails here, the next one will say.
+            let _ = self.sweep_images(site.node.image_linger, site.node.image_linger_max);
+        }
         Ok(Udi { namespace, lock, late: late::of_plan(&plan), pinned })
     }
 
@@ -86,9 +90,10 @@ impl Node {
 
     /// Drops mounts of images that no job here uses and that have lingered long enough.
     pub fn sweep_images(&self, linger: u64, most: usize) -> Result<usize> {
-        let jobs = names(&self.path("jobs"));
+        // A job says what it uses before the image has a record: whoever saw the record and asks
+        // now will find it.
         let in_use = |image: &str| {
-            jobs.iter().any(|job| {
+            names(&self.path("jobs")).iter().any(|job| {
                 std::fs::exists(self.path(&format!("jobs/{job}/images/{image}"))).unwrap_or(true)
             })
         };

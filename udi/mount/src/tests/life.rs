@@ -144,6 +144,32 @@ fn a_lingering_image_mount_is_found_again_and_goes_when_its_time_is_over() {
 
 #[test]
 #[ignore = "needs root"]
+fn the_next_job_drops_what_has_lingered_long_enough() {
+    on_a_node(|world| {
+        let image = Image::plain();
+        let name = world.marker();
+        let linger = |seconds, id| {
+            let site = format!("image_linger = {seconds}");
+            let other = Job { id, site: &site, ..Job::new(&image) };
+            drop(world.stage(other).unwrap());
+        };
+        drop(world.stage(Job { id: 1, name: &name, ..Job::new(&image) }).unwrap());
+        linger(1, 2);
+        assert_eq!(loops(world).len(), 1, "a job that runs keeps its image's mount");
+        world.node().drop_job(1, 3600, 8).unwrap();
+        linger(3600, 3);
+        assert_eq!(loops(world).len(), 1);
+        std::thread::sleep(std::time::Duration::from_secs(1));
+        linger(1, 4);
+        eventually("no loop device is left", || loops(world).is_empty());
+        for id in [2, 3, 4] {
+            world.node().drop_job(id, 0, 0).unwrap();
+        }
+    });
+}
+
+#[test]
+#[ignore = "needs root"]
 fn an_image_replaced_under_its_name_is_mounted_anew() {
     on_a_node(|world| {
         let (old, new) = (Image::plain(), Image::plain().file("/new", "yes"));
