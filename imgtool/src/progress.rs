@@ -25,9 +25,12 @@ pub(crate) struct Layer {
 impl Progress {
     pub(crate) fn new(quiet: bool) -> Self {
         if quiet {
-            Self::Quiet
-        } else if std::io::stderr().is_terminal() {
-            Self::Bars(MultiProgress::new())
+            return Self::Quiet;
+        }
+        let bars = MultiProgress::new();
+        // A terminal that cannot move its cursor (TERM=dumb) is shown nothing by indicatif.
+        if std::io::stderr().is_terminal() && !bars.is_hidden() {
+            Self::Bars(bars)
         } else {
             Self::Lines
         }

@@ -91,7 +91,12 @@ pub(crate) fn run(
                 writer: &mut writer,
                 progress: &progress,
             };
-            reading.run().map_err(|error| writer.last_words().unwrap_or(error))?;
+            let damaged = |error: Error| match error.next_steps().is_empty() {
+                true => error.hint("the image is damaged: build and push it again"),
+                false => error,
+            };
+            let result = reading.run().map_err(damaged);
+            result.map_err(|error| writer.last_words().unwrap_or(error))?;
             (writer.done()?, true)
         }
     };
@@ -340,6 +345,9 @@ impl Reading<'_> {
         let broken = read.as_ref().is_err_and(|error| error.next_steps().is_empty());
         if broken || read.is_ok() {
             stream.drain()?;
+        }
+        if read.is_ok() && !stream.is_whole() {
+            return Err(Error::bug(format!("layer {layer}: an error was passed over")));
         }
         read.map_err(|error| if broken { error.about(format!("layer {layer}: ")) } else { error })
     }

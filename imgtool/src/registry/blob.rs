@@ -60,9 +60,15 @@ impl Stream {
         self
     }
 
-    /// Reads to the end: only then the digests are known to be right.
+    /// Reads to the end: only then the digests are known to be right. An error that was read
+    /// already is not told again.
     pub(crate) fn drain(&mut self) -> Result<()> {
         self.0.drain()
+    }
+
+    /// Whether all of it was read, and no error.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.0.ended && !self.0.failed
     }
 }
 
@@ -83,6 +89,7 @@ struct Pieces {
     piece: Vec<u8>,
     read: usize,
     ended: bool,
+    failed: bool,
     hopeless: Option<Box<dyn Fn() -> Option<Error> + Send>>,
 }
 
@@ -94,12 +101,20 @@ impl std::fmt::Debug for Pieces {
 
 impl Pieces {
     fn of(from: Receiver<Result<Vec<u8>>>) -> Self {
-        Self { from, piece: Vec::new(), read: 0, ended: false, hopeless: None }
+        Self { from, piece: Vec::new(), read: 0, ended: false, failed: false, hopeless: None }
     }
 }
 
 impl Pieces {
+    /// The next piece. After the last one, and after an error, nothing comes any more.
     fn next(&mut self) -> Result<Vec<u8>> {
+        let next = self.wait();
+        self.failed = next.is_err();
+        self.ended = next.as_ref().map_or(true, Vec::is_empty);
+        next
+    }
+
+    fn wait(&self) -> Result<Vec<u8>> {
         loop {
             return match self.from.recv_timeout(Duration::from_secs(1)) {
                 Ok(piece) => piece,
@@ -117,7 +132,7 @@ impl Pieces {
 
     fn drain(&mut self) -> Result<()> {
         while !self.ended {
-            self.ended = self.next()?.is_empty();
+            self.next()?;
         }
         Ok(())
     }
@@ -127,7 +142,6 @@ impl BufRead for Pieces {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         while self.read == self.piece.len() && !self.ended {
             self.piece = self.next().map_err(io::Error::other)?;
-            self.ended = self.piece.is_empty();
             self.read = 0;
         }
         Ok(&self.piece[self.read..])
