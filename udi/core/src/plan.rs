@@ -127,7 +127,8 @@ impl Plan {
         for mount in &site.mount {
             mounts.push(site_mount(mount, Origin::Site)?);
         }
-        for (name, module) in request.modules(site)? {
+        let modules = request.modules(site)?;
+        for (name, module) in &modules {
             for mount in &module.mount {
                 mounts.push(site_mount(mount, Origin::Module(name.clone()))?);
             }
@@ -142,7 +143,7 @@ impl Plan {
             });
         }
         let files = files(site, &facts.user)?;
-        let protected = protected(site);
+        let protected = protected(site, &modules);
         Ok(Self { image: facts.image.clone(), files, mounts, protected, user: facts.user.clone() })
     }
 

@@ -56,17 +56,18 @@ impl Request {
             "" => Vec::new(),
             list => Volume::in_order(Volume::parse_list(list)?)?,
         };
-        for volume in &volumes {
-            check_volume(volume, site)?;
-        }
         let asked: Vec<String> = modules
             .split(',')
             .map(str::trim)
             .filter(|m| !m.is_empty())
             .map(str::to_owned)
             .collect();
-        select_modules(&asked, &site.modules)?;
-        Ok(Ask::Image(Self { image, volumes, modules: asked }))
+        let request = Self { image, volumes, modules: asked };
+        let protected = protected(site, &request.modules(site)?);
+        for volume in &request.volumes {
+            check_volume(volume, site, &protected)?;
+        }
+        Ok(Ask::Image(request))
     }
 
     /// The image.
@@ -108,13 +109,13 @@ impl Request {
     }
 }
 
-fn check_volume(volume: &Volume, site: &Config) -> Result<()> {
+fn check_volume(volume: &Volume, site: &Config, protected: &[GuestPath]) -> Result<()> {
     let refuse = |why: &str| Error::user(format!("--volume={volume}: {why}"));
     if !site.volumes.allowed {
         return Err(refuse("this site does not allow volumes"));
     }
     check_source(&volume.from, site).map_err(|why| refuse(&why))?;
-    match protecting(&volume.to, &protected(site)) {
+    match protecting(&volume.to, protected) {
         Some(place) => Err(refuse(&format!("{place} is protected"))
             .hint("mount it somewhere else, for example under /mnt")),
         None => Ok(()),
@@ -134,30 +135,29 @@ pub(crate) fn check_source(path: &str, site: &Config) -> std::result::Result<(),
     Ok(())
 }
 
-/// Where no volume may be, nor below.
-pub(crate) fn protected(site: &Config) -> Vec<GuestPath> {
+/// Where no volume may be, nor below, nor above.
+pub(crate) fn protected(site: &Config, modules: &[(String, &Module)]) -> Vec<GuestPath> {
     let builtin = ["/proc", "/sys", "/dev", "/etc", "/var", "/run", "/.shifter"];
     let mut places: Vec<_> =
         builtin.iter().filter_map(|place| GuestPath::parse(place).ok()).collect();
-    places.extend(site.mount.iter().filter_map(|mount| mount.target().ok()));
+    places.extend(GuestPath::parse(&site.node.spool.to_string_lossy()));
+    let of_modules = modules.iter().flat_map(|(_, module)| &module.mount);
+    places.extend(site.mount.iter().chain(of_modules).filter_map(|mount| mount.target().ok()));
     places.extend(site.volumes.protected.iter().cloned());
     places
 }
 
-/// Which of `places` a user's mount at `target` would cover; `/` protects only itself, and
-/// `/var` not `/var/tmp`.
+/// Which of `places` a user's mount at `target` would cover or lie in; `/` protects only
+/// itself, and `/var` not `/var/tmp`.
 pub(crate) fn protecting<'a>(target: &GuestPath, places: &'a [GuestPath]) -> Option<&'a str> {
-    let scratch = ["var", "tmp"];
     if target.as_str() == "/" {
         return Some("/");
     }
-    if target.components().take(2).eq(scratch) {
-        return places
-            .iter()
-            .find(|p| p.components().count() > 1 && target.is_within(p))
-            .map(GuestPath::as_str);
-    }
-    places.iter().find(|place| target.is_within(place)).map(GuestPath::as_str)
+    let scratch = target.components().take(2).eq(["var", "tmp"]);
+    // A mount above a place would hide it.
+    let hit = |place: &&GuestPath| target.is_within(place) || place.is_within(target);
+    let counts = |place: &&GuestPath| !scratch || place.components().count() > 1;
+    places.iter().filter(counts).find(hit).map(GuestPath::as_str)
 }
 
 #[cfg(test)]
@@ -217,14 +217,48 @@ mod tests {
             "/var/lib",
             "/home/x",
             "/opt/site",
+            "/opt",
         ] {
             let error = request("x", &format!("/a:{to}"), "").unwrap_err().to_string();
             assert!(error.contains("is protected\nhint: mount it somewhere else"), "{to}: {error}");
         }
-        for to in ["/etcetera", "/tmp/x", "/var/tmp", "/var/tmp/x", "/mnt", "/opt/sites", "/home2"]
-        {
+        for to in [
+            "/etcetera",
+            "/tmp/x",
+            "/var/tmp",
+            "/var/tmp/x",
+            "/mnt",
+            "/opt/sites",
+            "/opt/x",
+            "/home2",
+        ] {
             request("x", &format!("/a:{to}"), "").unwrap();
         }
+    }
+
+    #[test]
+    fn the_mounts_of_a_module_that_comes_along_are_protected() {
+        let text = "
+            [store]
+            path = \"/shared/shifter\"
+            [node]
+            spool = \"/local/slurmd\"
+            [[modules.gpu.mount]]
+            from = \"/usr/lib/driver\"
+            to = \"/opt/driver/lib\"
+            [modules.cuda]
+            requires = [\"gpu\"]
+        ";
+        let site = Config::parse(text, Path::new("shifter.toml")).unwrap();
+        let at = |to: &str, modules| Request::parse("x", &format!("/a:{to}"), modules, &site);
+        for to in ["/opt", "/opt/driver/lib", "/opt/driver/lib/x"] {
+            let error = at(to, "cuda").unwrap_err().to_string();
+            assert!(error.contains("/opt/driver/lib is protected"), "{error}");
+            at(to, "").unwrap();
+        }
+        at("/opt/mine", "cuda").unwrap();
+        // Slurm's own sockets, wherever they are.
+        assert!(at("/local/slurmd", "").is_err());
     }
 
     #[test]
