@@ -67,6 +67,12 @@ impl Endpoint {
                 Error::user(format!("the registry {host} lost a part of {name}{said}"))
                     .hint("push the image again")
             }
+            // Asked for the rest of a blob that ended before it should.
+            StatusCode::RANGE_NOT_SATISFIABLE => Error::user(format!(
+                "the registry {host} has less of {} of {name} than the image says",
+                path.trim_start_matches("blobs/")
+            ))
+            .hint("the image is damaged: push it again"),
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN if has_login => Error::user(format!(
                 "the registry {host} does not let you pull {}{said}",
                 self.repository
