@@ -5,7 +5,10 @@ load lib
 setup() { on ctl rm -f "$SCRATCH/ran"; }
 teardown() {
     restore_config
-    on ctl rm -rf /shared/shifter/refs/docker.io/library/damaged "$SCRATCH/store-of-bob"
+    on ctl rm -rf "$SCRATCH/store-of-bob"
+    # What the damaged image's test puts into the store.
+    on ctl bash -c 'cd /shared/shifter && rm -rf refs/docker.io/library/damaged manifests/"${1:0:2}/$1" images/"${2:0:2}/$2".squashfs' \
+        - "$(printf d-digest | sha256sum | cut -c1-64)" "$(printf damaged | sha256sum | cut -c1-64)"
 }
 
 # Both fail where the ranks would start; the batch script itself runs on the host by design.
@@ -161,7 +164,7 @@ nodes_are_up() { [[ ! $(on ctl sinfo -h -N -o %T | grep -vE 'idle|mixed|alloc|co
         head -c 65536 /dev/zero >images/${id:0:2}/$id.squashfs
         echo "{\"info\":{\"digest\":\"sha256:$digest\",\"platform\":\"linux/amd64\",\"env\":[]},\"files\":{\"squashfs-zstd-128k-1\":{\"id\":\"sha256:$id\",\"format\":\"squashfs\",\"size\":65536}}}" >manifests/${digest:0:2}/$digest
         echo "{\"platforms\":{\"linux/amd64\":{\"digest\":\"sha256:$digest\",\"when\":0,\"by\":\"root\",\"uid\":0,\"from\":\"a test\"}}}" >refs/docker.io/library/damaged/:1
-        chown -R shifter:shifter images manifests refs; find images manifests refs -type d -exec chmod 711 {} +'
+        chown -R shifter:shifter images manifests refs; find images manifests refs -type d -exec chmod 2711 {} +'
     before=$(state_of_nodes)
     run alice "srun --image=damaged:1 touch $SCRATCH/ran"
     assert_failure 1

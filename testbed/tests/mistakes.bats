@@ -2,6 +2,8 @@
 # and nothing is queued.
 load lib
 
+teardown_file() { on ctl rm -rf /home/bob/closed "$SCRATCH/bare.conf"; }
+
 # refused WORDS OPTION…: srun says WORDS, once, and what to do; nothing ran, nothing is queued.
 refused() { refused_by srun "$@"; }
 # refused_everywhere WORDS OPTION…: srun, sbatch and salloc all do.
