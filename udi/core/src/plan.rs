@@ -45,6 +45,15 @@ pub enum SiteFile {
     Copied(GuestPath),
 }
 
+impl SiteFile {
+    /// Where it appears.
+    pub fn path(&self) -> &GuestPath {
+        match self {
+            Self::Made { path, .. } | Self::Copied(path) => path,
+        }
+    }
+}
+
 /// What a mount shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {

@@ -1,8 +1,10 @@
 //! Assembling a UDI: one walk over the plan, in a thread with a namespace of its own.
 //!
-//! Every piece is made detached and gets its flags before it is attached. Pieces are attached
-//! to the thread's own namespace, never to a detached tree, which needs Linux 6.15.
+//! Every piece is made detached and gets its flags before it is attached: the host's while the
+//! thread is in the host's namespace. Pieces are attached to the thread's own namespace, never to
+//! a detached tree, which needs Linux 6.15.
 
+use std::borrow::Cow;
 use std::os::fd::OwnedFd;
 
 use rustix::fs::{CWD, Mode, OFlags};
@@ -10,9 +12,10 @@ use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags};
 use udi::{Config, Error, Mount, Origin, Plan, Result, Rights, SiteFile, Source};
 
-use crate::guest::{SiteLayer, Tree, is_directory, real_path};
+use crate::guest::{SiteLayer, Tree, is_directory};
 use crate::image::ImageFile;
 use crate::node::{self, Node};
+use crate::proc::Proc;
 use crate::sys::{self, MountAttr};
 use crate::{fault, image, namespace, open};
 
@@ -28,35 +31,53 @@ pub(crate) fn assemble(
 
 fn in_this_thread(node: &Node, plan: &Plan, site: &Config, file: &ImageFile) -> Result<OwnedFd> {
     sys::unshare_fs().map_err(fault::bug("cannot leave the process's root"))?;
-    let host = namespace::own()?;
-    let image = image::mount(node, &host, file)?;
-    let namespace = namespace::unshare(&host)?;
-    node.keep_out()?;
+    let proc = Proc::open()?;
+    let host = proc.namespace()?;
+    // What the host gives is taken here; the rest happens where there is nothing of the host.
+    let files = plan.files.iter().map(content).collect::<Result<Vec<_>>>()?;
     let sources = sources(plan, site)?;
-    let layers = Layers::attach(node, &image)?;
-    let image = Tree::new(layers.open("img")?)?;
-    let mut over = SiteLayer::new(layers.open("site")?, &image)?;
-    for file in &plan.files {
-        put(&mut over, file)?;
+    let (image, images) = image::mount(node, &host, file)?;
+    let place = go_to_work(node, images.as_ref())?;
+    let namespace = namespace::unshare(&host, &proc)?;
+    let layers = Layers::attach(&place, &image)?;
+    let image = Tree::new(image, &proc);
+    let mut over = SiteLayer::new(layers.open_site()?, &image)?;
+    for (file, content) in plan.files.iter().zip(&files) {
+        if let Some(content) = content {
+            over.put(file.path(), content)?;
+        }
     }
     for (mount, source) in plan.mounts.iter().zip(&sources) {
         if let Some(source) = source {
-            over.mount_point(&mount.target, is_directory(source)?).map_err(|e| blame(mount, e))?;
+            over.mount_point(&mount.target, source).map_err(|e| blame(mount, e))?;
         }
     }
-    let root = Tree::new(layers.merge()?)?;
+    let root = Tree::new(layers.merge()?, &proc);
     let plan = judged_in(plan, &root);
     for (mount, source) in plan.mounts.iter().zip(&sources) {
         if let Some(source) = source {
             attach(&plan, &root, mount, source)?;
         }
     }
-    namespace::become_root(&layers.open("root")?)?;
+    namespace::become_root(root.top())?;
     Ok(namespace)
 }
 
-/// Opens what the plan shows, each with the rights the plan says; nothing for an optional
-/// source that is absent.
+/// Goes to the namespace from whose copy the UDI is made, and says where in it.
+///
+/// A copy of the images' namespace has next to nothing in it; one of the host's has all the
+/// host's mounts, which cost time to copy and to let go of, some microseconds each.
+fn go_to_work(node: &Node, images: Option<&OwnedFd>) -> Result<String> {
+    let Some(images) = images else { return Ok(node.path("work")) };
+    namespace::enter(images).map_err(fault::bug("cannot enter the images' namespace"))?;
+    match rustix::fs::mkdir("/work", Mode::RWXU) {
+        Ok(()) | Err(Errno::EXIST) => Ok("/work".to_owned()),
+        Err(errno) => Err(fault::bug("cannot make a place to work")(errno)),
+    }
+}
+
+/// What the plan shows, opened with the rights the plan says and detached; nothing for an
+/// optional source that is absent.
 fn sources(plan: &Plan, site: &Config) -> Result<Vec<Option<OwnedFd>>> {
     let open = |mount: &Mount| {
         let Source::Host(path) = &mount.source;
@@ -64,7 +85,7 @@ fn sources(plan: &Plan, site: &Config) -> Result<Vec<Option<OwnedFd>>> {
         match open::open_source(&path) {
             Ok(source) => {
                 if mount.rights == Rights::User {
-                    Plan::check_source(mount, &real_path(&source)?, site)?;
+                    Plan::check_source(mount, &Proc::open()?.path_of(&source)?, site)?;
                 }
                 Ok(Some(source))
             }
@@ -86,7 +107,24 @@ fn sources(plan: &Plan, site: &Config) -> Result<Vec<Option<OwnedFd>>> {
         Rights::Root => by_root.next().flatten(),
         Rights::User => by_user.next().flatten(),
     });
-    Ok(in_order.collect())
+    let detach = |(mount, source): (_, Option<OwnedFd>)| {
+        source.map(|source| detached(mount, &source)).transpose()
+    };
+    plan.mounts.iter().zip(in_order).map(detach).collect()
+}
+
+/// A copy of what is at `source`, with the flags that the plan gives it; not attached anywhere.
+fn detached(mount: &Mount, source: &OwnedFd) -> Result<OwnedFd> {
+    let failed = || fault::site(format!("cannot mount the line `{mount}`"));
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_EMPTY_PATH;
+    if mount.flags.recursive {
+        flags |= OpenTreeFlags::AT_RECURSIVE;
+    }
+    let tree = rustix::mount::open_tree(source, "", flags).map_err(failed())?;
+    sys::mount_setattr(&tree, attributes(mount)).map_err(failed())?;
+    Ok(tree)
 }
 
 fn unopened(mount: &Mount, path: &str, errno: Errno) -> Error {
@@ -111,18 +149,19 @@ fn blame(mount: &Mount, error: Error) -> Error {
     }
 }
 
-fn put(over: &mut SiteLayer<'_>, file: &SiteFile) -> Result<()> {
+/// What a file of the site's says; nothing for one that the host does not have.
+fn content(file: &SiteFile) -> Result<Option<Cow<'_, [u8]>>> {
     /// Nobody's `/etc/hosts` is longer.
     const LONGEST: u64 = 1 << 20;
     match file {
-        SiteFile::Made { path, content } => over.put(path, content.as_bytes()),
+        SiteFile::Made { content, .. } => Ok(Some(Cow::Borrowed(content.as_bytes()))),
         SiteFile::Copied(path) => match std::fs::metadata(path.as_str()) {
             Ok(meta) if meta.is_file() && meta.len() <= LONGEST => {
                 let content = std::fs::read(path.as_str())
                     .map_err(|e| Error::admin(format!("cannot read {path}")).because(e))?;
-                over.put(path, &content)
+                Ok(Some(Cow::Owned(content)))
             }
-            _ => Ok(()),
+            _ => Ok(None),
         },
     }
 }
@@ -133,17 +172,11 @@ struct Layers {
 }
 
 impl Layers {
-    fn attach(node: &Node, image: &OwnedFd) -> Result<Self> {
+    fn attach(place: &str, image: &OwnedFd) -> Result<Self> {
         let work = node::tmpfs("the site layer", "0755", "64m", MountAttrFlags::empty())?;
         let failed = || fault::bug("cannot lay out the layers");
-        rustix::mount::move_mount(
-            &work,
-            "",
-            CWD,
-            node.path("work"),
-            MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
-        )
-        .map_err(failed())?;
+        rustix::mount::move_mount(&work, "", CWD, place, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+            .map_err(failed())?;
         for directory in ["img", "site", "root"] {
             rustix::fs::mkdirat(&work, directory, Mode::from_raw_mode(0o755)).map_err(failed())?;
         }
@@ -153,9 +186,9 @@ impl Layers {
         Ok(Self { work })
     }
 
-    fn open(&self, name: &str) -> Result<OwnedFd> {
+    fn open_site(&self) -> Result<OwnedFd> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        rustix::fs::openat(&self.work, name, flags, Mode::empty())
+        rustix::fs::openat(&self.work, "site", flags, Mode::empty())
             .map_err(fault::bug("cannot open a layer"))
     }
 
@@ -178,7 +211,7 @@ impl Layers {
         let onto = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
         rustix::mount::move_mount(&tree, "", &self.work, "root", onto)
             .map_err(fault::bug("cannot attach the overlay"))?;
-        self.open("root")
+        Ok(tree)
     }
 }
 
@@ -188,7 +221,7 @@ fn judged_in(plan: &Plan, root: &Tree) -> Plan {
     let mut plan = plan.clone();
     if plan.mounts.iter().any(|mount| mount.rights == Rights::User) {
         // Where a link leads nowhere or in a circle, nothing can be mounted either.
-        let led_to = |place| Some(root.find(place).ok()?.path);
+        let led_to = |place| root.find(place).ok();
         let places: Vec<_> = plan.protected.iter().filter_map(led_to).collect();
         plan.protected.extend(places);
     }
@@ -199,14 +232,6 @@ fn judged_in(plan: &Plan, root: &Tree) -> Plan {
 /// attached before it.
 fn attach(plan: &Plan, root: &Tree, mount: &Mount, source: &OwnedFd) -> Result<()> {
     let failed = || fault::site(format!("cannot mount the line `{mount}`"));
-    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE
-        | OpenTreeFlags::OPEN_TREE_CLOEXEC
-        | OpenTreeFlags::AT_EMPTY_PATH;
-    if mount.flags.recursive {
-        flags |= OpenTreeFlags::AT_RECURSIVE;
-    }
-    let tree = rustix::mount::open_tree(source, "", flags).map_err(failed())?;
-    sys::mount_setattr(&tree, attributes(mount)).map_err(failed())?;
     let target = root.open(mount.target.relative()).map_err(|errno| match errno {
         Errno::NOENT => blame(mount, Error::user(format!("{} does not exist there", mount.target))),
         // A link of the image into /proc, or in another volume in a circle.
@@ -220,7 +245,7 @@ fn attach(plan: &Plan, root: &Tree, mount: &Mount, source: &OwnedFd) -> Result<(
         plan.check_target(mount, &root.path_of(&target)?)?;
     }
     let onto = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-    match rustix::mount::move_mount(&tree, "", &target, "", onto) {
+    match rustix::mount::move_mount(source, "", &target, "", onto) {
         Ok(()) => Ok(()),
         Err(_) if is_directory(source)? != is_directory(&target)? => {
             let clash = "one is a directory and the other is not: FROM and the place inside";

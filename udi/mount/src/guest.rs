@@ -6,42 +6,37 @@
 //! that the image has for the directories on the way.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Uid};
 use rustix::io::Errno;
 use udi::{Error, GuestPath, Result};
 
 use crate::fault;
+use crate::proc::Proc;
 
 /// A directory tree whose symbolic links cannot lead out of it: an image, or a whole UDI.
 #[derive(Debug)]
-pub(crate) struct Tree {
+pub(crate) struct Tree<'a> {
     top: OwnedFd,
-    /// The path of `top`, which the kernel puts before the path of everything below.
-    prefix: String,
+    proc: &'a Proc,
 }
 
 /// How often a lookup that the kernel could not judge is tried again.
 const TRIES: usize = 128;
 
-/// Where a path leads inside a tree.
-#[derive(Debug)]
-pub(crate) struct Place {
-    /// Without symbolic links.
-    pub path: GuestPath,
-    /// What is there, if anything is.
-    pub found: Option<OwnedFd>,
-}
+impl<'a> Tree<'a> {
+    pub(crate) fn new(top: OwnedFd, proc: &'a Proc) -> Self {
+        Self { top, proc }
+    }
 
-impl Tree {
-    pub(crate) fn new(top: OwnedFd) -> Result<Self> {
-        let prefix = real_path(&top)?;
-        Ok(Self { top, prefix })
+    /// Its top directory.
+    pub(crate) fn top(&self) -> &OwnedFd {
+        &self.top
     }
 
     /// Where `path` leads. Missing components at the end are taken as they are.
-    pub(crate) fn find(&self, path: &GuestPath) -> Result<Place> {
+    pub(crate) fn find(&self, path: &GuestPath) -> Result<GuestPath> {
         let mut missing = Vec::new();
         let mut components: Vec<&str> = path.components().collect();
         loop {
@@ -50,17 +45,14 @@ impl Tree {
                 Ok(found) => {
                     let mut resolved = self.path_of(&found)?.as_str().to_owned();
                     if missing.is_empty() {
-                        return Ok(Place {
-                            path: GuestPath::parse(&resolved)?,
-                            found: Some(found),
-                        });
+                        return GuestPath::parse(&resolved);
                     }
                     self.check_absent(&found, missing.last().copied().unwrap_or("."), path)?;
                     for component in missing.iter().rev() {
                         resolved.push('/');
                         resolved.push_str(component);
                     }
-                    return Ok(Place { path: GuestPath::parse(&resolved)?, found: None });
+                    return GuestPath::parse(&resolved);
                 }
                 Err(Errno::NOENT) if !components.is_empty() => missing.extend(components.pop()),
                 Err(errno) => return Err(broken(path, errno)),
@@ -95,11 +87,13 @@ impl Tree {
 
     /// The path of an open file of this tree, from its top.
     pub(crate) fn path_of(&self, file: &OwnedFd) -> Result<GuestPath> {
-        let full = real_path(file)?;
-        match full.strip_prefix(&self.prefix) {
+        let full = self.proc.path_of(file)?;
+        // The kernel puts the path of the top before that of everything below.
+        let prefix = self.proc.path_of(&self.top)?;
+        match full.strip_prefix(&prefix) {
             Some("") => GuestPath::parse("/"),
             Some(below) => GuestPath::parse(below),
-            None => Err(Error::bug(format!("{full} is not below {}", self.prefix))),
+            None => Err(Error::bug(format!("{full} is not below {prefix}"))),
         }
     }
 
@@ -118,13 +112,6 @@ fn broken(path: &GuestPath, errno: Errno) -> Error {
     }
 }
 
-/// The kernel's own idea of where an open file is.
-pub(crate) fn real_path(file: impl AsFd) -> Result<String> {
-    let link = format!("/proc/self/fd/{}", file.as_fd().as_raw_fd());
-    let path = rustix::fs::readlink(link, Vec::new()).map_err(fault::site("cannot read /proc"))?;
-    path.into_string().map_err(|_| Error::user("a path that is not valid UTF-8 cannot be used"))
-}
-
 /// Whether `file` is a directory.
 pub(crate) fn is_directory(file: impl AsFd) -> Result<bool> {
     let stat = rustix::fs::fstat(file).map_err(fault::bug("cannot stat an open file"))?;
@@ -137,7 +124,7 @@ pub(crate) fn is_directory(file: impl AsFd) -> Result<bool> {
 #[derive(Debug)]
 pub(crate) struct SiteLayer<'a> {
     top: OwnedFd,
-    image: &'a Tree,
+    image: &'a Tree<'a>,
     /// Directories made so far, and what parents of files resolved to: most files are in /etc.
     made: BTreeSet<GuestPath>,
     resolved: BTreeMap<GuestPath, GuestPath>,
@@ -147,7 +134,7 @@ impl<'a> SiteLayer<'a> {
     /// A layer whose top looks like the image's, for in the merged tree it is the top.
     ///
     /// To be called on a thread with a umask of its own, which becomes 0.
-    pub(crate) fn new(top: OwnedFd, image: &'a Tree) -> Result<Self> {
+    pub(crate) fn new(top: OwnedFd, image: &'a Tree<'a>) -> Result<Self> {
         rustix::process::umask(Mode::empty());
         let root = GuestPath::parse("/")?;
         let made = BTreeSet::from([root.clone()]);
@@ -161,14 +148,13 @@ impl<'a> SiteLayer<'a> {
         Ok(layer)
     }
 
-    /// Makes `target` something to mount on, if the image does not have it.
-    pub(crate) fn mount_point(&mut self, target: &GuestPath, directory: bool) -> Result<()> {
-        let place = self.image.find(target)?;
-        match (place.found, directory) {
-            (Some(_), _) => Ok(()),
-            (None, true) => self.directory(&place.path),
-            (None, false) => self.file(&place.path, b""),
+    /// Makes `target` something to mount `source` on, if the image has nothing there.
+    pub(crate) fn mount_point(&mut self, target: &GuestPath, source: &OwnedFd) -> Result<()> {
+        if self.image.open(target.relative()).is_ok() {
+            return Ok(());
         }
+        let path = self.image.find(target)?;
+        if is_directory(source)? { self.directory(&path) } else { self.file(&path, b"") }
     }
 
     /// Puts a file at `path`, which may exist in the image or not. The file itself is
@@ -178,7 +164,7 @@ impl<'a> SiteLayer<'a> {
         let parent = match self.resolved.get(&parent) {
             Some(known) => known.clone(),
             None => {
-                let found = self.image.find(&parent)?.path;
+                let found = self.image.find(&parent)?;
                 self.resolved.insert(parent, found.clone());
                 found
             }

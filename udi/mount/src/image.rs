@@ -23,13 +23,18 @@ pub struct ImageFile {
     pub kind: String,
 }
 
-/// A mount of the image for a UDI: detached, read-only, nosuid, nodev.
+/// A mount of the image for a UDI: detached, read-only, nosuid, nodev; and the namespace in which
+/// the node keeps its images, if it can.
 ///
 /// Runs on the staging thread, which has a root and working directory of its own and is in
 /// the namespace `host`.
-pub(crate) fn mount(node: &Node, host: &OwnedFd, image: &ImageFile) -> Result<OwnedFd> {
+pub(crate) fn mount(
+    node: &Node,
+    host: &OwnedFd,
+    image: &ImageFile,
+) -> Result<(OwnedFd, Option<OwnedFd>)> {
     let Some(images) = node.images()? else {
-        return Ok(superblock(image)?.1);
+        return Ok((superblock(image)?.1, None));
     };
     let record = Record::open(node, &image.name)?;
     let warm = record.loop_number().and_then(|number| LoopDevice::of(number, &image.fd)).is_some();
@@ -42,11 +47,11 @@ pub(crate) fn mount(node: &Node, host: &OwnedFd, image: &ImageFile) -> Result<Ow
     let place = format!("/{}", image.name);
     if warm && let Ok(clone) = inside(&mut || clone(&place)) {
         record.used()?;
-        return Ok(clone);
+        return Ok((clone, Some(images)));
     }
     let (number, fresh) = superblock(image)?;
     record.set_loop_number(number)?;
-    inside(&mut || {
+    let tree = inside(&mut || {
         // A mount whose file is gone is dropped; UDIs that use it keep theirs.
         let _ = rustix::mount::unmount(&place, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW);
         match rustix::fs::mkdir(&place, Mode::RWXU) {
@@ -57,7 +62,8 @@ pub(crate) fn mount(node: &Node, host: &OwnedFd, image: &ImageFile) -> Result<Ow
         rustix::mount::move_mount(&fresh, "", CWD, place.as_str(), onto)
             .map_err(fault::bug("cannot attach the image"))?;
         clone(&place)
-    })
+    })?;
+    Ok((tree, Some(images)))
 }
 
 fn clone(place: &str) -> Result<OwnedFd> {

@@ -18,6 +18,7 @@ mod loopdev;
 mod namespace;
 mod node;
 mod open;
+mod proc;
 mod sys;
 mod udi;
 

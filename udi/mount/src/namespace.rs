@@ -8,13 +8,8 @@ use rustix::mount::{MountPropagationFlags, MoveMountFlags, OpenTreeFlags, Unmoun
 use rustix::thread::{CpuSet, LinkNameSpaceType};
 use udi::Result;
 
+use crate::proc::Proc;
 use crate::{fault, sys};
-
-/// The calling thread's mount namespace.
-pub(crate) fn own() -> Result<OwnedFd> {
-    openat(CWD, "/proc/thread-self/ns/mnt", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-        .map_err(fault::site("cannot open /proc/thread-self/ns/mnt"))
-}
 
 /// Takes the calling thread into a mount namespace; its working directory becomes the root.
 pub(crate) fn enter(namespace: &OwnedFd) -> std::result::Result<(), Errno> {
@@ -27,10 +22,10 @@ pub(crate) fn enter(namespace: &OwnedFd) -> std::result::Result<(), Errno> {
 /// A namespace can be bound only inside one with a smaller id. Since Linux 6.18 ids come from
 /// a batch per CPU, so a namespace made later may have the smaller id; made on the CPU on
 /// which the older one was made, it never has. Before 6.12 ids cannot be read, and always grow.
-pub(crate) fn unshare(parent: &OwnedFd) -> Result<OwnedFd> {
+pub(crate) fn unshare(parent: &OwnedFd, proc: &Proc) -> Result<OwnedFd> {
     let failed = |errno| fault::site("cannot make a mount namespace")(errno);
     sys::unshare_mounts().map_err(failed)?;
-    let mut namespace = own()?;
+    let mut namespace = proc.namespace()?;
     if let Ok(parent_id) = sys::namespace_id(parent) {
         let is_younger = |it: &OwnedFd| sys::namespace_id(it).is_ok_and(|id| id < parent_id);
         let mut cpus: Option<Vec<usize>> = None;
@@ -40,7 +35,7 @@ pub(crate) fn unshare(parent: &OwnedFd) -> Result<OwnedFd> {
             only.set(cpu);
             if rustix::thread::sched_setaffinity(None, &only).is_ok() {
                 sys::unshare_mounts().map_err(failed)?;
-                namespace = own()?;
+                namespace = proc.namespace()?;
             }
         }
     }

@@ -6,7 +6,7 @@
 //! jobs/ID/udi      pin of the job's UDI
 //! jobs/ID/request  whose and what it is
 //! jobs/ID/images/  the images the job uses
-//! work             where a UDI is assembled, in a namespace of its own
+//! work             a mount point for namespaces of our own; on the host nothing is there
 //! ```
 
 use std::os::fd::OwnedFd;
@@ -14,11 +14,10 @@ use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, StatxAttributes, StatxFlags};
 use rustix::io::Errno;
-use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags,
-};
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags};
 use udi::{Error, Result};
 
+use crate::proc::Proc;
 use crate::sys::{self, MountAttr};
 use crate::{fault, namespace, open};
 
@@ -61,13 +60,6 @@ impl Node {
         // proc_pid_mountinfo(5): the mount point is the fifth field, the peer group a later one.
         let root = table.lines().find(|line| line.split(' ').nth(4) == Some("/"));
         root.is_some_and(|line| line.contains(" shared:"))
-    }
-
-    /// Keeps our directory, and what is being assembled in it, out of binds of a directory above
-    /// it (`--volume=/run:…`). In the host's namespace it is so anyway, but not in a slave of it.
-    pub(crate) fn keep_out(&self) -> Result<()> {
-        rustix::mount::mount_change(self.base.as_str(), MountPropagationFlags::UNBINDABLE)
-            .map_err(fault::bug(format!("cannot keep {} out of binds", self.base)))
     }
 
     pub(crate) fn path(&self, below: &str) -> String {
@@ -159,7 +151,8 @@ pub(crate) fn tmpfs(what: &str, mode: &str, size: &str, attr: MountAttrFlags) ->
 
 /// A namespace with nothing in it but an empty directory that only root enters.
 fn empty_namespace(work: &str) -> Result<OwnedFd> {
-    let namespace = namespace::unshare(&namespace::own()?)?;
+    let proc = Proc::open()?;
+    let namespace = namespace::unshare(&proc.namespace()?, &proc)?;
     let tree = tmpfs("for images", "0700", "1m", MountAttrFlags::MOUNT_ATTR_NOEXEC)?;
     let onto = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
     rustix::mount::move_mount(&tree, "", CWD, work, onto)

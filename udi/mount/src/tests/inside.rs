@@ -1,6 +1,7 @@
 //! What a rank finds inside.
 
 use super::world::*;
+use crate::{open, sys};
 
 #[test]
 #[ignore = "needs root"]
@@ -66,6 +67,48 @@ fn a_volume_of_a_directory_above_ours_does_not_bring_ours_along() {
             assert!(!table.contains("squashfs"), "{table}");
         }
         rustix::mount::unmount(world.at("run/other"), rustix::mount::UnmountFlags::DETACH).unwrap();
+    });
+}
+
+#[test]
+#[ignore = "needs root"]
+fn what_the_host_mounts_and_unmounts_later_does_so_inside_and_never_the_other_way() {
+    on_a_node(|world| {
+        let flags = rustix::mount::MountFlags::empty();
+        let shared = world.directory("shared");
+        rustix::mount::mount("t", shared.as_str(), "tmpfs", flags, None).unwrap();
+        rustix::mount::mount_change(shared.as_str(), rustix::mount::MountPropagationFlags::SHARED)
+            .unwrap();
+        let (later, inside) = (world.directory("shared/later"), world.directory("shared/inside"));
+        let image = Image::plain();
+        let site = format!("[[mount]]\nfrom = \"{shared}\"\nto = \"/from-host\"");
+        let udi = world.stage(Job { site: &site, ..Job::new(&image) }).unwrap();
+
+        let is_mounted = || {
+            let table = "/proc/thread-self/mountinfo";
+            let table = as_rank(&udi, ALICE, || std::fs::read_to_string(table).unwrap());
+            table.contains(" /from-host/later ")
+        };
+        rustix::mount::mount("t", later.as_str(), "tmpfs", flags, None).unwrap();
+        assert!(is_mounted());
+        rustix::mount::unmount(later.as_str(), rustix::mount::UnmountFlags::DETACH).unwrap();
+        assert!(!is_mounted());
+
+        let before = world.host_mounts();
+        let mount_inside = || {
+            udi.enter()?;
+            rustix::mount::mount("t", "/from-host/inside", "tmpfs", flags, None).unwrap();
+            Ok(())
+        };
+        open::in_thread("root", || {
+            sys::unshare_fs().unwrap();
+            mount_inside()
+        })
+        .unwrap();
+        assert_eq!(world.host_mounts(), before, "{inside}");
+        drop(udi);
+        world.node().drop_job(1, 0, 0).unwrap();
+        rustix::mount::unmount(shared.as_str(), rustix::mount::UnmountFlags::DETACH).unwrap();
     });
 }
 

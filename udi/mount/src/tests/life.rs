@@ -103,6 +103,22 @@ fn two_jobs_have_two_udis_over_one_image_mount() {
 
 #[test]
 #[ignore = "needs root"]
+fn a_job_does_not_hold_the_image_of_another() {
+    on_a_node(|world| {
+        let image = Image::plain();
+        let name = world.marker();
+        let theirs = world.stage(Job { id: 1, name: &name, ..Job::new(&image) }).unwrap();
+        let ours = world.stage(Job { id: 2, ..Job::new(&image) }).unwrap();
+        drop(theirs);
+        world.node().drop_job(1, 0, 0).unwrap();
+        eventually("no loop device is left", || loops(world).is_empty());
+        drop(ours);
+        world.node().drop_job(2, 0, 0).unwrap();
+    });
+}
+
+#[test]
+#[ignore = "needs root"]
 fn nothing_is_left_after_the_epilog_and_it_may_run_again() {
     on_a_node(|world| {
         let image = Image::plain();

@@ -1,0 +1,34 @@
+//! The calling thread's own part of /proc.
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use udi::{Error, Result};
+
+use crate::fault;
+
+/// `/proc/thread-self`, opened where it is: the namespace in which images are mounted has none.
+#[derive(Debug)]
+pub(crate) struct Proc(OwnedFd);
+
+impl Proc {
+    pub(crate) fn open() -> Result<Self> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let own = openat(CWD, "/proc/thread-self", flags, Mode::empty());
+        own.map(Self).map_err(fault::site("cannot open /proc/thread-self"))
+    }
+
+    /// The calling thread's mount namespace.
+    pub(crate) fn namespace(&self) -> Result<OwnedFd> {
+        openat(&self.0, "ns/mnt", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+            .map_err(fault::site("cannot open /proc/thread-self/ns/mnt"))
+    }
+
+    /// The kernel's own idea of where an open file is.
+    pub(crate) fn path_of(&self, file: impl AsFd) -> Result<String> {
+        let link = format!("fd/{}", file.as_fd().as_raw_fd());
+        let path = rustix::fs::readlinkat(&self.0, link, Vec::new())
+            .map_err(fault::site("cannot read /proc"))?;
+        path.into_string().map_err(|_| Error::user("a path that is not valid UTF-8 cannot be used"))
+    }
+}
