@@ -1,0 +1,35 @@
+//! A request as options and the job environment carry it: image, volumes, modules.
+#![no_main]
+
+use std::path::Path;
+use std::sync::LazyLock;
+
+use libfuzzer_sys::fuzz_target;
+use udi::{Ask, Config, Request, Volume};
+
+static SITE: LazyLock<Config> = LazyLock::new(|| {
+    Config::parse(include_str!("../../slurm-conf-examples/shifter.toml"), Path::new("example"))
+        .expect("the example is right")
+});
+
+fuzz_target!(|text: &str| {
+    let _ = Volume::parse_list(text);
+    let mut parts = text.splitn(3, '\n');
+    let mut part = || parts.next().unwrap_or("");
+    let (image, volumes, modules) = (part(), part(), part());
+    if let Ok(Ask::Image(request)) = Request::parse(image, volumes, modules, &SITE) {
+        // What a node reads is what the user asked for.
+        let [(_, image), (_, volumes), (_, modules)] = request.to_env();
+        let again = Request::parse(&image, &volumes, &modules, &SITE);
+        assert_eq!(again.ok(), Some(Ask::Image(request.clone())));
+        // A name never leads out of the store's directory of references.
+        let path = request.image().ref_path().unwrap_or_default();
+        assert!(
+            !path.starts_with('/') && !path.split('/').any(|part| matches!(part, "." | "..")),
+            "{path}"
+        );
+        for volume in request.volumes() {
+            assert!(!volume.to.components().any(|part| matches!(part, "" | "." | "..")));
+        }
+    }
+});
