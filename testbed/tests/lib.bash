@@ -13,9 +13,14 @@ NODES=(c1 c2)
 as() { "$TESTBED/as" "$@"; }
 on() { "$TESTBED/on" "$@"; }
 
-# alice SCRIPT [ARG…], bob SCRIPT [ARG…]: a line or more of shell on the login node.
-alice() { as alice bash -c "exec 2>&1; $1" alice "${@:2}" </dev/null; }
-bob()   { as bob   bash -c "exec 2>&1; $1" bob   "${@:2}" </dev/null; }
+# alice SCRIPT [ARG…], bob SCRIPT [ARG…]: a line or more of shell on the login node. That a job had to wait
+# for a moment is not to be told: it depends on what else goes on.
+alice() { shell_of alice "$@"; }
+bob()   { shell_of bob "$@"; }
+shell_of() {
+    as "$1" bash -O expand_aliases -c "alias srun='srun -Q' salloc='salloc -Q'
+        exec 2>&1; $2" "$1" "${@:3}" </dev/null
+}
 
 # eventually SECONDS CMD…: CMD, again and again until it succeeds; never slower than it must be.
 eventually() {
