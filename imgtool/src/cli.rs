@@ -7,6 +7,29 @@
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
+use udi::{Config, Error, ImageRef, Result};
+
+/// The image that somebody typed: here without `--image=`, of which the parser speaks.
+pub(crate) fn image(typed: &str, config: &Config) -> Result<ImageRef> {
+    ImageRef::parse(typed, &config.names()).map_err(|error| {
+        let what = error.what();
+        Error::user(what.strip_prefix("--image=").unwrap_or(&what))
+            .hint("use NAME:TAG, for example ubuntu:24.04")
+    })
+}
+
+fn platform(text: &str) -> std::result::Result<String, String> {
+    let parts: Vec<&str> = text.split('/').collect();
+    let good = |part: &&str| {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        !part.is_empty() && part.chars().all(plain)
+    };
+    if (2..=3).contains(&parts.len()) && parts.iter().all(good) {
+        return Ok(text.to_owned());
+    }
+    Err("a platform is OS/ARCHITECTURE[/VARIANT], for example linux/arm64".to_owned())
+}
+
 /// Imports container images into the site's image store.
 #[derive(Debug, Parser)]
 #[command(
@@ -46,7 +69,7 @@ pub(crate) struct Pull {
     #[arg(long)]
     pub(crate) public: bool,
     /// Pull for another platform than the compute nodes': OS/ARCHITECTURE[/VARIANT].
-    #[arg(long, value_name = "PLATFORM")]
+    #[arg(long, value_name = "PLATFORM", value_parser = platform)]
     pub(crate) platform: Option<String>,
     /// Print the digest only.
     #[arg(short, long)]
@@ -72,7 +95,7 @@ pub(crate) struct Images {
 #[derive(Debug, Args)]
 pub(crate) struct Lookup {
     /// Look for another platform than the compute nodes'.
-    #[arg(long, value_name = "PLATFORM")]
+    #[arg(long, value_name = "PLATFORM", value_parser = platform)]
     pub(crate) platform: Option<String>,
     /// Print JSON.
     #[arg(long)]
@@ -85,7 +108,7 @@ pub(crate) struct Lookup {
 #[derive(Debug, Args)]
 pub(crate) struct Inspect {
     /// Look for another platform than the compute nodes'.
-    #[arg(long, value_name = "PLATFORM")]
+    #[arg(long, value_name = "PLATFORM", value_parser = platform)]
     pub(crate) platform: Option<String>,
     /// Print JSON.
     #[arg(long)]
@@ -109,6 +132,24 @@ pub(crate) struct Rm {
 mod tests {
     use super::*;
     use clap::CommandFactory;
+
+    #[test]
+    fn a_platform_has_two_or_three_parts() {
+        for good in ["linux/amd64", "linux/arm64/v8"] {
+            assert_eq!(platform(good).unwrap(), good);
+        }
+        for bad in ["", "linux", "linux/", "/amd64", "linux/a/b/c", "linux/a b", "linux/é"] {
+            assert!(platform(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_malformed_name_is_called_what_was_typed() {
+        let config = Config::parse("[store]\npath = \"/x\"\n", std::path::Path::new("x")).unwrap();
+        let error = image("Debian:12", &config).unwrap_err();
+        assert!(error.what().starts_with("Debian:12: not an image name"), "{error}");
+        assert_eq!(error.next_steps(), ["hint: use NAME:TAG, for example ubuntu:24.04"]);
+    }
 
     #[test]
     fn the_manual_page_has_every_command_and_every_option() {

@@ -76,7 +76,7 @@ fn config(identity: &Identity, other: Option<&Path>) -> Result<Config> {
 
 fn pull(config: &Config, identity: &Identity, args: &cli::Pull) -> Result<()> {
     // A mistake in the name is told before anything else happens.
-    udi::ImageRef::parse(&args.image, &config.names())?;
+    cli::image(&args.image, config)?;
     identity.check_owner(udi_store::Store::open(&config.store)?.owner())?;
     let (ours, theirs) =
         UnixStream::pair().map_err(|e| Error::admin("cannot make a socket").because(e))?;

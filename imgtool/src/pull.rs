@@ -41,7 +41,7 @@ pub(crate) fn run(
     args: &cli::Pull,
     channel: UnixStream,
 ) -> Result<Pulled> {
-    let asked = ImageRef::parse(&args.image, &config.names())?;
+    let asked = cli::image(&args.image, config)?;
     let docker = registry_name(&asked)?;
     let files = confine(identity)?;
     let progress = Progress::new(args.quiet);

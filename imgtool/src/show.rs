@@ -109,12 +109,11 @@ pub(crate) fn inspect(config: &Config, identity: &Identity, args: &cli::Inspect)
 
 /// `shifterimg rm`
 pub(crate) fn rm(config: &Config, identity: &Identity, args: &cli::Rm) -> Result<()> {
-    let names = config.names();
     // A mistake in the last name is told before the first one is gone.
     let images = args
         .images
         .iter()
-        .map(|typed| Ok((typed, ImageRef::parse(typed, &names)?)))
+        .map(|typed| Ok((typed, cli::image(typed, config)?)))
         .collect::<Result<Vec<_>>>()?;
     let store = Store::open(&config.store)?;
     identity.check_owner(store.owner())?;
@@ -148,7 +147,7 @@ fn find(
     image: &str,
     platform: Option<&str>,
 ) -> Result<(Store, Digest)> {
-    let parsed = ImageRef::parse(image, &config.names())?;
+    let parsed = cli::image(image, config)?;
     let store = Store::open(&config.store)?;
     if identity.uid != 0 {
         identity.become_user()?;

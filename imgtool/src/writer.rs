@@ -4,11 +4,13 @@
 //! contents and a tree; names, order, depth, counts and sizes are checked here and in
 //! `squashfs`.
 
+use nix::sys::signal::{SigSet, Signal};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use sha2::{Digest as _, Sha256};
 use std::fs::File;
 use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
 use std::os::unix::net::UnixStream;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use squashfs::{Contents, Inode, Options, Tree, Writer};
 use udi::{Blame, Config, Digest, Error, ImageInfo, ImageRef, Result};
@@ -25,7 +27,7 @@ const MAX_ENTRIES: u64 = 50_000_000;
 const MAX_BYTES: u64 = 16 << 40;
 const MAX_DEPTH: usize = 1024;
 /// How often we ask whether somebody else's pull has ended.
-const POLL: Duration = Duration::from_millis(200);
+const POLL: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
 
 /// Runs the writer's side of `channel` to the end; what goes wrong is told to the reader.
 pub(crate) fn run(config: &Config, identity: &Identity, channel: UnixStream) {
@@ -33,7 +35,16 @@ pub(crate) fn run(config: &Config, identity: &Identity, channel: UnixStream) {
         Ok(answers) => answers,
         Err(_) => return,
     };
-    let result = serve(config, identity, channel, &mut answers);
+    // Ctrl-C reaches both processes. The reader ends of it; we then find its end of the channel
+    // closed, remove what we began, give up the lease, and end too.
+    let mut ours = SigSet::empty();
+    for signal in [Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM, Signal::SIGHUP] {
+        ours.add(signal);
+    }
+    let result = match ours.thread_block() {
+        Ok(()) => serve(config, identity, channel, &mut answers),
+        Err(error) => Err(Error::bug("cannot wait with signals").because(error)),
+    };
     let answer = result.unwrap_or_else(|error| ToReader::Failed {
         blame: format!("{:?}", error.blame()),
         what: error.what(),
@@ -127,7 +138,12 @@ fn wait(
                     tell(answers, &ToReader::Wait { login, host })?;
                     told = Some(holder);
                 }
-                std::thread::sleep(POLL);
+                // Whoever asked may give up waiting.
+                let mut polled = [PollFd::new(&*answers, PollFlags::empty())];
+                let _ = poll(&mut polled, Some(&POLL));
+                if polled[0].revents().contains(PollFlags::HUP) {
+                    return Err(Error::bug("the reader is gone"));
+                }
             }
         }
     }
