@@ -4,13 +4,14 @@ load lib
 REGISTRY=${TESTBED_SUBNET:-198.18.57}.5:5000
 BLOBS=/var/lib/registry/open/docker/registry/v2/blobs/sha256
 HELD=/run/held-registry
-PUSHED=(mine other flipped short dangling held killed both)
+PUSHED=(mine other flipped short dangling held killed both listed)
 
 setup_file() {
     local name
     remove_pushed
     python3 "$BATS_TEST_DIRNAME/images.py" "$BATS_FILE_TMPDIR/oci"
     for name in "${PUSHED[@]}"; do
+        [[ -d $BATS_FILE_TMPDIR/oci/$name ]] || continue
         skopeo copy -q --all --dest-tls-verify=false "oci:$BATS_FILE_TMPDIR/oci/$name:1" "docker://$REGISTRY/$name:1"
     done
     # A second registry, which stops in the middle of large layers, for who wants to look at a pull.
@@ -161,8 +162,8 @@ digest_of() { skopeo inspect --raw --tls-verify=false "docker://$REGISTRY/$1" | 
     assert_line --partial 'hint: check name and tag'
     run alice 'shifterimg pull Debian:12'
     assert_failure 1
-    assert_line --partial 'not an image name'
-    assert_line --regexp '^hint: '
+    assert_line --partial 'shifterimg: Debian:12: not an image name: '
+    assert_line 'hint: use NAME:TAG, for example ubuntu:24.04'
     run alice 'shifterimg pull user:bob/app:1'
     assert_failure 1
     assert_line --partial 'only images of a registry can be pulled'
@@ -185,10 +186,22 @@ digest_of() { skopeo inspect --raw --tls-verify=false "docker://$REGISTRY/$1" | 
     assert_line "sha256:$(skopeo inspect --raw --tls-verify=false "docker://$REGISTRY/both:1" | jq -r '.manifests[] | select(.platform.architecture == "amd64") | .digest' | cut -d: -f2)"
     assert_line --regexp '^both:1 \(linux/amd64\) '
     assert_line --regexp '^both:1 \(linux/arm64\) '
+    run alice 'shifterimg pull --platform arm64 both:1'
+    assert_failure 2
+    assert_line --partial 'a platform is OS/ARCHITECTURE[/VARIANT]'
     run alice 'shifterimg pull --platform plan9/mips both:1'
     assert_failure 1
     assert_line --partial 'linux/amd64'
     assert_line --regexp '^hint: '
+}
+
+@test "… and of a manifest list, Docker's form of an index" {
+    skopeo copy -q --all --format v2s2 --dest-tls-verify=false "oci:$BATS_FILE_TMPDIR/oci/both:1" "docker://$REGISTRY/listed:1"
+    run skopeo inspect --raw --tls-verify=false "docker://$REGISTRY/listed:1"
+    assert_output --partial 'application/vnd.docker.distribution.manifest.list.v2+json'
+    run alice 'shifterimg pull --platform linux/arm64 listed:1 2>/dev/null && shifterimg inspect --platform linux/arm64 listed:1'
+    assert_success
+    assert_line 'platform:    linux/arm64'
 }
 
 @test "odd:1 is an index of two platforms; on the nodes it is the nodes'" {
@@ -280,6 +293,22 @@ no_pull() { ! on ctl pgrep -r R,S,D -x shifterimg >/dev/null; }
     grep -q 'it is in the store already' "$BATS_TEST_TMPDIR/bob"
     assert_equal "$(on registry wc -l <"$BATS_TEST_DIRNAME/lib.bash" "$HELD/log" | cut -d' ' -f1)" 1
     assert_equal "$(bob 'shifterimg lookup registry:5009/held:1')" "$(alice 'shifterimg lookup registry:5009/held:1')"
+}
+
+@test "Ctrl-C: nothing stays, at once, also of one who waits for somebody else's pull" {
+    before=$(store images; store manifests)
+    pull_held alice killed:1
+    first=$!
+    as bob shifterimg pull registry:5009/killed:1 >"$BATS_TEST_TMPDIR/bob" 2>&1 </dev/null 3>&- &
+    eventually 10 grep -q waiting "$BATS_TEST_TMPDIR/bob"
+    # The terminal sends it to both processes of a pull.
+    on ctl pkill -INT -U bob -x shifterimg
+    on ctl pkill -INT -u shifter -x shifterimg
+    refute wait $!
+    on ctl pkill -INT -x shifterimg
+    refute wait "$first"
+    eventually 5 no_pull
+    nothing_came registry:5009/killed:1
 }
 
 @test "a pull whose reader is killed leaves nothing" {
