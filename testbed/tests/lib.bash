@@ -32,9 +32,9 @@ eventually() {
     done
 }
 
-# batch [OPTION…] < SCRIPT: alice's batch job from submission to its end: its output, its exit code.
+# batch [OPTION…] < SCRIPT: alice's batch job (or WHO's) from submission to its end: its output, its exit code.
 batch() {
-    as alice bash -c '
+    as "${WHO:-alice}" bash -c '
         job=$(sbatch --parsable --output=%j.out "$@") || exit
         until [[ $(squeue -h -t all -j "$job" -o %T) =~ ^(COMPLETED|FAILED|CANCELLED|TIMEOUT|NODE_FAIL) ]]; do sleep 0.1; done
         cat "$job.out"; rm "$job.out"
