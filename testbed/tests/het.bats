@@ -26,9 +26,9 @@ load lib
         job=$(sbatch --parsable --output=%j.out --image=debian:12 -n1 : -n1 <<"SCRIPT"
 #!/bin/bash
 say="echo \$SHIFTER_IMAGEREQUEST \$(readlink /proc/self/ns/mnt)"
-srun --het-group=0,1 sh -c "$say"
-srun --het-group=0,1 --image=tiny:1 sh -c "$say"
-srun --het-group=0,1 sh -c "$say"
+srun -Q --het-group=0,1 sh -c "$say"
+srun -Q --het-group=0,1 --image=tiny:1 sh -c "$say"
+srun -Q --het-group=0,1 sh -c "$say"
 SCRIPT
         ) || exit
         until [[ ! $(squeue -h -j "$job") ]]; do sleep 0.1; done
