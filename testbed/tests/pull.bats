@@ -291,7 +291,7 @@ no_pull() { ! on ctl pgrep -r R,S,D -x shifterimg >/dev/null; }
     wait "$first"
     wait "$second"
     grep -q 'it is in the store already' "$BATS_TEST_TMPDIR/bob"
-    assert_equal "$(on registry wc -l <"$BATS_TEST_DIRNAME/lib.bash" "$HELD/log" | cut -d' ' -f1)" 1
+    assert_equal "$(on registry grep -c . "$HELD/log")" 1
     assert_equal "$(bob 'shifterimg lookup registry:5009/held:1')" "$(alice 'shifterimg lookup registry:5009/held:1')"
 }
 
@@ -390,6 +390,8 @@ no_pull() { ! on ctl pgrep -r R,S,D -x shifterimg >/dev/null; }
     assert_output $'user::rw-\nuser:alice:r--\ngroup::---\nmask::r--\nother::---'
     run bob 'shifterimg images'
     refute_output --partial mine:1
+    run on ctl shifterimg images
+    assert_line --regexp '^mine:1 .* alice +private$'
     # What bob is told is what he would be told if it did not exist.
     for names in 'mine:1 none:1' "mine@$digest none@$digest" "id:$digest id:sha256:$(printf 0%.0s {1..64})"; do
         run bob 'for command in lookup inspect rm; do shifterimg $command $1; echo $?; done; srun --image=$1 true; echo $?' ${names% *}
