@@ -270,6 +270,19 @@ nothing_came() { # NAME
     nothing_came dangling:1
 }
 
+@test "a full store is the site's problem, and what was begun is removed" {
+    on ctl sh -c 'mkdir -p /run/small && mount -t tmpfs -o size=2m,mode=2711,uid=990,gid=990 small /run/small
+        cp -p $1 $1.whole && sed -i "s|^path = .*|path = \"/run/small\"|" $1' - "$CONFIG"
+    run alice 'shifterimg pull registry:5000/held:1'
+    left=$(on ctl find /run/small -type f)
+    on ctl sh -c 'mv $1.whole $1; umount /run/small; rmdir /run/small' - "$CONFIG"
+    assert_failure 3
+    assert_line --regexp '^shifterimg: cannot write .*No space left on device'
+    assert_line 'hint: the image store is full: make room, or raise the quota'
+    assert_line 'This is a site problem: please send these lines to your HPC support.'
+    assert_equal "$left" ''
+}
+
 # --- several pulls, and pulls that die ---
 
 # pull_held USER IMAGE: a pull that is in the middle of a layer when we return; its pid in $!, what it says in USER.
@@ -374,6 +387,21 @@ no_pull() { ! on ctl pgrep -r R,S,D -x shifterimg >/dev/null; }
     run alice "cat /proc/$reader/environ; kill -STOP $writer"
     assert_line --partial 'Permission denied'
     assert_line --partial 'Operation not permitted'
+}
+
+@test "… and both are confined by Landlock first, and run no program; the writer makes no connection in its life" {
+    run on ctl sh -c 'cd / && strace -qq -f -u alice -e trace=landlock_restrict_self,execve,execveat,socket,connect,setresuid -o /tmp/calls \
+        shifterimg pull mine:1 >/dev/null 2>&1; cat /tmp/calls; rm /tmp/calls'
+    reader=${lines[0]%% *}
+    writer=$(sed -n 's/^\([0-9]*\) *setresuid(990, 990, 990) *= 0$/\1/p' <<<"$output")
+    assert_equal "$(grep -oE 'exec[a-z]*\(' <<<"$output")" 'execve('
+    assert_line --regexp "^$writer +landlock_restrict_self\(.*= 0$"
+    assert_equal "$(grep -E "^$writer " <<<"$output" | grep -cE 'socket\(|connect\(')" 0
+    # No connection before it has nothing left but what alice has, and less.
+    run sed -n "/^$reader .*setresuid(1001, 1001, 1001) *= 0/,\$p" <<<"$output"
+    assert_line --regexp "^$reader +landlock_restrict_self\(.*= 0$"
+    run sed "/landlock_restrict_self/q" <<<"$output"
+    refute_output --partial AF_INET
 }
 
 # --- whose an image is ---
