@@ -154,9 +154,7 @@ fn parse_docker(text: &str, names: &Names) -> Parsed<DockerRef> {
         _ => (names.registry.as_str(), name),
     };
     check_registry(registry)?;
-    for component in path.split('/') {
-        check_component(component)?;
-    }
+    check_path(path)?;
     // Docker Hub keeps its official images below library/: `ubuntu` is `library/ubuntu`.
     let repository = if registry == "docker.io" && !path.contains('/') {
         format!("library/{path}")
@@ -175,9 +173,7 @@ fn parse_user(text: &str, names: &Names) -> Parsed<UserRef> {
     let (path, tag, digest) = split(text)?;
     let (login, name) = path.split_once('/').ok_or("user: needs LOGIN/NAME")?;
     check_login(login)?;
-    for component in name.split('/') {
-        check_component(component)?;
-    }
+    check_path(name)?;
     let tag = tag.unwrap_or(&names.tag).to_owned();
     Ok(UserRef { login: login.to_owned(), name: name.to_owned(), tag, digest })
 }
@@ -210,6 +206,14 @@ fn check_tag(tag: &str) -> Parsed<()> {
     if ok { Ok(()) } else { Err(format!("{tag:?} is not a tag")) }
 }
 
+/// No longer than registries take it; then the whole name, with all that was left out, fits too.
+fn check_path(path: &str) -> Parsed<()> {
+    if path.len() > 255 {
+        return Err("it is longer than 255 characters".into());
+    }
+    path.split('/').try_for_each(check_component)
+}
+
 /// A path component of a repository, as the OCI distribution specification has it:
 /// `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`.
 fn check_component(component: &str) -> Parsed<()> {
@@ -219,7 +223,7 @@ fn check_component(component: &str) -> Parsed<()> {
     let separators_fit = bytes.split(plain).all(|separator| {
         matches!(separator, b"" | b"." | b"_" | b"__") || separator.iter().all(|&b| b == b'-')
     });
-    if ends && separators_fit && bytes.len() <= 255 {
+    if ends && separators_fit {
         return Ok(());
     }
     Err(match component {
@@ -376,6 +380,13 @@ mod tests {
     fn a_message_does_not_repeat_all_of_a_long_name() {
         let error = ImageRef::parse(&"é".repeat(5000), &names()).unwrap_err().to_string();
         assert!(error.contains("longer than 1024 bytes") && error.len() < 400, "{error}");
+    }
+
+    #[test]
+    fn the_longest_name_fits_with_all_that_was_left_out() {
+        let longest = format!("{}x", "x/".repeat(127));
+        full(&full(&longest));
+        assert!(ImageRef::parse(&format!("{longest}x"), &names()).is_err());
     }
 
     proptest! {
