@@ -264,7 +264,8 @@ impl Reading<'_> {
         self.writer.send(&ToWriter::Tree)?;
         let (_, devices) = image.send(|message| self.writer.send(&message))?;
         if devices > 0 {
-            self.progress.say(&format!("left out {devices} device nodes: /dev is the host's"));
+            let nodes = if devices == 1 { "node" } else { "nodes" };
+            self.progress.say(&format!("left out {devices} device {nodes}: /dev is the host's"));
         }
         self.writer.send(&ToWriter::Finish(self.picked.info.clone()))
     }

@@ -14,6 +14,7 @@ same_as_umoci() {
 @test "ubuntu:14.04 is what umoci makes of it" { same_as_umoci ubuntu; }
 @test "sci:1, a dozen layers, is what umoci makes of it" { same_as_umoci sci; }
 @test "odd:1, all that tools get wrong, is what umoci makes of it" { same_as_umoci odd; }
+@test "trap:1, made to do harm, is what umoci makes of it" { same_as_umoci trap; }
 
 @test "the comparison finds what differs" {
     cd "$BATS_TEST_TMPDIR"

@@ -3,6 +3,7 @@ and images that no other test has in the store. Same bytes at each run."""
 
 import random
 import sys
+import tarfile
 from pathlib import Path
 
 sys.dont_write_bytecode = True
@@ -24,6 +25,14 @@ def noise(name, size):
     return layer.bytes()
 
 
+def devices():
+    """What an image cannot bring: a device; and what it can: a named pipe."""
+    layer = Layer()
+    layer.add("disk", tarfile.BLKTYPE, mode=0o666)
+    layer.add("pipe", tarfile.FIFOTYPE, mode=0o666)
+    return layer.bytes()
+
+
 def dangling():
     layer = Layer()
     layer.hardlink("etc/link", "etc/nothing")
@@ -40,6 +49,7 @@ def main(directory):
     image("other", base, note("not the same"))
     image("flipped", note("before the damage"), noise("flipped", 1 << 20))
     image("short", note("before the end"), noise("short", 1 << 20))
+    image("devices", base, devices())
     image("dangling", note("before the link"), dangling())
     image("held", note("below the noise"), noise("held", 4 << 20))
     image("killed", note("below the noise"), noise("killed", 4 << 20))

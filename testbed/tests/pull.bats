@@ -4,7 +4,7 @@ load lib
 REGISTRY=${TESTBED_SUBNET:-198.18.57}.5:5000
 BLOBS=/var/lib/registry/open/docker/registry/v2/blobs/sha256
 HELD=/run/held-registry
-PUSHED=(mine other flipped short dangling held killed both listed)
+PUSHED=(mine other flipped short dangling devices held killed both listed)
 
 setup_file() {
     local name
@@ -281,6 +281,13 @@ nothing_came() { # NAME
     assert_line 'hint: the image store is full: make room, or raise the quota'
     assert_line 'This is a site problem: please send these lines to your HPC support.'
     assert_equal "$left" ''
+}
+
+@test "devices of an image are left out, and that is said" {
+    run alice 'shifterimg pull devices:1 && srun --image=devices:1 sh -c "ls -d /disk /pipe; stat -c %F /pipe"'
+    assert_line "left out 1 device node: /dev is the host's"
+    assert_line --partial '/disk: No such file or directory'
+    assert_line fifo
 }
 
 # --- several pulls, and pulls that die ---
