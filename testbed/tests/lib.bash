@@ -77,7 +77,7 @@ restore_config() {
 node_state() {
     on "$1" bash -c '
         echo "mounts:"; cut -d" " -f4-6 /proc/1/mountinfo
-        echo "loop devices:"; grep -Hs "/images/.*\.squashfs" /sys/block/loop*/loop/backing_file
+        echo "loop devices:"; grep -Hs "/shared/shifter/images/" /sys/block/loop*/loop/backing_file
         echo "/run/shifter:"; find /run/shifter | sort
         echo "step daemons:"; ps -C slurmstepd -o stat=,args= | grep -v "^Z"; true'
 }

@@ -11,14 +11,14 @@ more_modules() {
 }
 
 # What of the module `greeting` a rank sees.
-LOOK='echo "$GREETING"; echo "${PATH%%:*}"; ls -d /opt/site/terminfo/x; touch /opt/site/terminfo/x/new; true'
+LOOK='echo "$GREETING"; echo "${PATH%%:*}"; ls -d /opt/site/licenses/GPL-3; touch /opt/site/licenses/new; true'
 
 @test "a module's variables and its mount are there for every rank, on both nodes" {
     run alice 'srun -N2 -n4 --image=tiny:1 --module=greeting sh -c "$1" 2>&1 | sort | uniq -c | tr -s " "' "$LOOK"
     assert_line ' 4 hello from the site'
     assert_line ' 4 /opt/site/bin'
-    assert_line ' 4 /opt/site/terminfo/x'
-    assert_line ' 4 touch: /opt/site/terminfo/x/new: Read-only file system'
+    assert_line ' 4 /opt/site/licenses/GPL-3'
+    assert_line ' 4 touch: /opt/site/licenses/new: Read-only file system'
 }
 
 @test "without it nothing of it is there" {
@@ -105,14 +105,14 @@ usual: '
 
 @test "a volume beside a module's mount, and none on it, in it or over it" {
     run alice 'srun --image=tiny:1 --module=greeting --volume=$HOME/mod:/opt/mine sh -c "cat /opt/mine/file; ls /opt/site"'
-    assert_output $'mine\nterminfo'
-    for to in /opt /opt/site /opt/site/terminfo /opt/site/terminfo/x; do
+    assert_output $'mine\nlicenses'
+    for to in /opt /opt/site /opt/site/licenses /opt/site/licenses/GPL-3; do
         run alice 'srun --image=tiny:1 --module=greeting --volume=$HOME/mod:"$1" true 2>&1' "$to"
         assert_failure 1
-        assert_output --partial "$to: /opt/site/terminfo is protected"
+        assert_output --partial "$to: /opt/site/licenses is protected"
         one_message
     done
     # Without the module the place is anybody's.
-    run alice 'srun --image=tiny:1 --volume=$HOME/mod:/opt/site/terminfo cat /opt/site/terminfo/file'
+    run alice 'srun --image=tiny:1 --volume=$HOME/mod:/opt/site/licenses cat /opt/site/licenses/file'
     assert_output mine
 }
