@@ -46,7 +46,6 @@ pub(crate) fn mount(
     };
     let place = format!("/{}", image.name);
     if warm && let Ok(clone) = inside(&mut || clone(&place)) {
-        record.used()?;
         return Ok((clone, Some(images)));
     }
     let (number, fresh) = superblock(image)?;
