@@ -5,7 +5,7 @@ use ureq::http::{Response, StatusCode};
 
 use udi::Error;
 
-use super::endpoint::Endpoint;
+use super::endpoint::{Endpoint, is_unknown_host};
 
 impl Endpoint {
     /// A connection that failed.
@@ -15,8 +15,7 @@ impl Endpoint {
         let whose =
             |what: String| if self.mirrored { Error::admin(what) } else { Error::user(what) };
         match error {
-            // getaddrinfo's failure comes as an io::Error without a kind.
-            error if matches!(error, ureq::Error::HostNotFound) || error.to_string().contains("lookup address") => {
+            error if is_unknown_host(error) => {
                 whose(format!("there is no registry {host}: its name is not known")).hint(if self.mirrored {
                     "correct the mirror in shifter.toml"
                 } else {

@@ -66,6 +66,11 @@ impl Endpoint {
 /// Whether it may help to ask again.
 pub(super) fn may_pass(error: &ureq::Error) -> bool {
     use std::io::ErrorKind;
+    // The resolver has asked all its servers more than once already, and a mistyped name should
+    // not cost its typist eight seconds.
+    if is_unknown_host(error) {
+        return false;
+    }
     match error {
         ureq::Error::Timeout(_) | ureq::Error::Protocol(_) => true,
         ureq::Error::Io(error) => !matches!(
@@ -77,6 +82,12 @@ pub(super) fn may_pass(error: &ureq::Error) -> bool {
         ),
         _ => false,
     }
+}
+
+/// Whether the registry's name has no address: getaddrinfo's failure comes as an io::Error
+/// without a kind.
+pub(super) fn is_unknown_host(error: &ureq::Error) -> bool {
+    matches!(error, ureq::Error::HostNotFound) || error.to_string().contains("lookup address")
 }
 
 #[cfg(test)]
