@@ -358,6 +358,8 @@ no_pull() { ! on ctl pgrep -r R,S,D -x shifterimg >/dev/null; }
 @test "a pull that is killed as a whole leaves what the next one removes, and that one works" {
     before=$(store images; store manifests)
     pull_held alice killed:1
+    # Both at once, as a machine that stops does it.
+    on ctl pkill -STOP -x shifterimg
     on ctl pkill -KILL -x shifterimg
     wait $! || true
     [[ $(store tmp) && $(store leases) ]]
