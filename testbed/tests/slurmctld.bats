@@ -225,7 +225,7 @@ debug_panic = \"job_submit\""; do
         submit SLURM_SHIFTER_IMAGE=known:1 >"$BATS_TEST_TMPDIR/out" 2>&1 &
         submission=$!
         for _ in 1 2 3; do answers; done
-        run ! wait "$submission"
+        refute wait "$submission"
         grep "image store $SITE/fuse does not answer" "$BATS_TEST_TMPDIR/out"
         grep -- "--image=known:1@sha256:" "$BATS_TEST_TMPDIR/out"
     done
