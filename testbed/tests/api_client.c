@@ -12,6 +12,12 @@
 #include <string.h>
 #include <unistd.h>
 
+#if SLURM_VERSION_NUMBER >= SLURM_VERSION_NUM(25, 11, 0)
+#define JOB_ID(message) ((message)->step_id.job_id)
+#else
+#define JOB_ID(message) ((message)->job_id)
+#endif
+
 int main(int argc, char **argv)
 {
 	static char *env[] = { "PATH=/usr/bin:/bin" };
@@ -34,7 +40,7 @@ int main(int argc, char **argv)
 	job.spank_job_env = argv + 3;
 	job.spank_job_env_size = argc - 3;
 	if (strcmp(argv[2], "submit")) {
-		job.job_id = atoi(argv[2]);
+		JOB_ID(&job) = atoi(argv[2]);
 		int refused = update(&job) != SLURM_SUCCESS;
 		printf(refused ? "refused\n" : "changed\n");
 		return refused;
@@ -52,6 +58,6 @@ int main(int argc, char **argv)
 		printf("refused\n");
 		return 1;
 	}
-	printf("Submitted batch job %u\n", answer->job_id);
+	printf("Submitted batch job %u\n", JOB_ID(answer));
 	return 0;
 }

@@ -166,8 +166,10 @@ SLURM_SHIFTER_IMAGE=docker:'$SECRET@$digest' srun cat /secret 2>&1'
     assert_line 'only who may log in reads this'
     assert_line traced
     run at_c1 bob "$probe" "$rank"
-    assert_equal "${#lines[@]}" 10
-    assert_equal "$(grep -c 'ermission denied\|not permitted' <<<"$output")" 10
+    # Nothing but refusals, one of each at least: some programs explain theirs in a second line.
+    ((${#lines[@]} >= 10))
+    refute_output --partial traced
+    assert_equal "$(grep -v 'ermission denied\|not permitted\|different user' <<<"$output")" ""
     # Nor as root of a user namespace of his own, nor by a step in her job.
     run at_c1 bob 'unshare -Urm sh -c "cat /proc/$1/root/secret; nsenter -t $1 -m cat /secret"' "$rank"
     refute_output --partial 'only who'
