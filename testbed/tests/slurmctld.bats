@@ -162,6 +162,22 @@ api() {
     [[ ${output//$C/DIGEST} == "$private" ]]
 }
 
+@test "a name of mine alone, which slurmctld cannot read, does not mean the public image of that name" {
+    good_site
+    on_ctl sh -s <<END
+cd $SITE/store/refs && d=.private/\$(id -u alice)/docker.io/library/known && mkdir -p \$d && chmod -R 711 .private
+touch \$d/:1 && chmod 600 \$d/:1 && chown -R shifter:shifter .private
+END
+    run submit SLURM_SHIFTER_IMAGE=known:1
+    refused "known:1 is an image of yours alone, which cannot be looked up here"
+    [[ $output == *"hint: name its digest, known:1@sha256:…, as shifterimg lookup prints it"* ]]
+    run submit "SLURM_SHIFTER_IMAGE=known:1@$A"
+    accepted
+    on_ctl rm -r "$SITE/store/refs/.private"
+    run submit SLURM_SHIFTER_IMAGE=known:1
+    accepted
+}
+
 @test "an image that the user has an access list entry for is accepted, though slurmctld cannot read it" {
     good_site
     on_ctl python3 - "$SITE/store/manifests/bb/${B#sha256:}" <<'END'

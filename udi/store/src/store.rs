@@ -79,7 +79,8 @@ impl Store {
     }
 
     /// The digest that `image` means to user `uid` on `platform`, read with the calling
-    /// thread's rights. The user's private pull wins over the public one.
+    /// thread's rights. The user's private pull wins over the public one, and is an error if
+    /// only that user may read it, and we are somebody else.
     pub fn resolve(&self, image: &ImageRef, platform: &str, uid: u32) -> Result<Digest> {
         self.resolve_as(&image.to_string(), image, platform, uid)
     }
@@ -100,7 +101,13 @@ impl Store {
         let mut others = Vec::new();
         let private = reference::private_path(image, uid);
         for path in private.into_iter().chain(reference::public_path(image)) {
-            let Some(mut reference) = self.reference(&path)? else { continue };
+            let Some(mut reference) = self.reference(&path)? else {
+                // Absent for us, but not for the user: it must not mean somebody else's image.
+                if path.starts_with(reference::PRIVATE) && self.is_there(&format!("refs/{path}")) {
+                    return Err(unreadable(typed));
+                }
+                continue;
+            };
             match reference.platforms.remove(platform) {
                 Some(entry) => return Ok(entry.digest),
                 None => others.extend(reference.platforms.into_keys()),
@@ -200,6 +207,10 @@ impl Store {
         }
     }
 
+    fn is_there(&self, path: &str) -> bool {
+        beneath::open(&self.top, path, OFlags::PATH).is_ok()
+    }
+
     /// The kernel mounts the file: whatever the path says, only a file that our own writer
     /// alone could have written is good enough. Gives device and inode.
     fn check(&self, file: impl AsFd, path: &str) -> Result<(u64, u64)> {
@@ -241,6 +252,11 @@ fn no_image(name: &str) -> Error {
     } else {
         error.hint(format!("shifterimg pull {}", typed(name)))
     }
+}
+
+fn unreadable(name: &str) -> Error {
+    Error::user(format!("{name} is an image of yours alone, which cannot be looked up here"))
+        .hint(format!("name its digest, {}@sha256:…, as shifterimg lookup prints it", typed(name)))
 }
 
 /// A name as people type it. The registry stays: only the site's configuration knows which
