@@ -128,6 +128,7 @@ def measure(image, quick=False):
     return (
         "## (b) srun of /bin/true in an image, against bare srun\n\n"
         f"Image {image}; rounds of bare, image, bare; the extra is of each round, against the mean of its two bare runs.\n"
-        "\"bare again\" is the second bare run less the first: differences of its size are noise.\n\n"
+        "\"bare again\" is the second bare run less the first: differences of its size are noise.\n"
+        "Figures of others are of an earlier run on another machine of this kind: for orientation, not a comparison in the same run.\n\n"
         + further_steps(image, rounds) + "\n" + first_steps(image, rounds)
     )
