@@ -154,13 +154,13 @@ fn parse_docker(text: &str, names: &Names) -> Parsed<DockerRef> {
         _ => (names.registry.as_str(), name),
     };
     check_registry(registry)?;
-    check_path(path)?;
     // Docker Hub keeps its official images below library/: `ubuntu` is `library/ubuntu`.
     let repository = if registry == "docker.io" && !path.contains('/') {
         format!("library/{path}")
     } else {
         path.to_owned()
     };
+    check_path(&repository)?;
     let tag = match (tag, &digest) {
         (Some(tag), _) => Some(tag.to_owned()),
         (None, Some(_)) => None,
@@ -384,9 +384,10 @@ mod tests {
 
     #[test]
     fn the_longest_name_fits_with_all_that_was_left_out() {
-        let longest = format!("{}x", "x/".repeat(127));
-        full(&full(&longest));
-        assert!(ImageRef::parse(&format!("{longest}x"), &names()).is_err());
+        for longest in [format!("{}x", "x/".repeat(127)), "x".repeat(247)] {
+            full(&full(&longest));
+            assert!(ImageRef::parse(&format!("{longest}x"), &names()).is_err());
+        }
     }
 
     proptest! {
