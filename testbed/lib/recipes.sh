@@ -2,7 +2,7 @@
 
 TAG_ubuntu=14.04 TAG_debian=12 TAG_tiny=1 TAG_odd=1 TAG_sci=1 TAG_trap=1 TAG_secret=1
 
-# make_image NAME: built when its recipe has changed, pushed when the registry lacks it.
+# make_image NAME: built when its recipe has changed, pushed when the registry lacks it or has another.
 make_image() {
     local name=$1 tag hash layout=$CACHE/oci/$1 where=$REGISTRY auth=() push_args=()
     local -n tag_of=TAG_$name
@@ -19,10 +19,12 @@ make_image() {
         mkdir -p "$CACHE/oci"
         "recipe_$name" "$layout.new" "$tag"
         mv "$layout.new" "$layout"
-        push "$name" "$tag" "$where" "${push_args[@]}"
+        rm -f "$layout.pushed"
         echo "$hash" >"$layout.recipe"
-    elif ! in_registry "$where" "$name:$tag" "${auth[@]}"; then
+    fi
+    if [[ $(in_registry "$where" "$name:$tag" "${auth[@]}") != "$(cat "$layout.pushed" 2>/dev/null || echo never)" ]]; then
         push "$name" "$tag" "$where" "${push_args[@]}"
+        in_registry "$where" "$name:$tag" "${auth[@]}" >"$layout.pushed"
     fi
     note "$name:$tag is in the registry"
 }

@@ -22,11 +22,12 @@ start_registry() {
     die "the registry does not answer: docker logs $(container registry)"
 }
 
-# in_registry REGISTRY NAME:TAG [SKOPEO-ARG…]
+# in_registry REGISTRY NAME:TAG [SKOPEO-ARG…]: the checksum of what the registry has by that name, if anything.
 in_registry() {
-    local where=$1 name=$2
+    local where=$1 name=$2 raw
     shift 2
-    skopeo inspect --raw --tls-verify=false "$@" "docker://$where/$name" >/dev/null 2>&1
+    raw=$(skopeo inspect --raw --tls-verify=false "$@" "docker://$where/$name" 2>/dev/null) || return 0
+    sha256sum <<<"$raw"
 }
 
 # push LAYOUT-NAME TAG REGISTRY [SKOPEO-ARG…]: from the OCI layout in the cache, digests as they are.
