@@ -50,6 +50,7 @@ tests_job() {
 	cat >"$guest/job" <<-END
 		#!/bin/sh
 		cd $crate
+		export RACE_TRIES=20
 		failed=0
 		if [ "\$FLOOR" != below ]; then
 			for test in /tests/*; do

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Uid};
+use rustix::fs::{AtFlags, Gid, Mode, OFlags, ResolveFlags, Stat, Uid};
 use rustix::io::Errno;
 use udi::{Error, GuestPath, Result};
 
@@ -112,10 +112,15 @@ fn broken(path: &GuestPath, errno: Errno) -> Error {
     }
 }
 
-/// Whether `file` is a directory.
+/// Whether `file` is a directory. Its file system is not asked for its state: a FUSE mount of
+/// the user's tells root nothing, nor may an export with root squashed.
 pub(crate) fn is_directory(file: impl AsFd) -> Result<bool> {
-    let stat = rustix::fs::fstat(file).map_err(fault::bug("cannot stat an open file"))?;
-    Ok(FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
+    match rustix::fs::openat(file, ".", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) {
+        Err(Errno::NOTDIR) => Ok(false),
+        // Only a directory can refuse to be searched.
+        Ok(_) | Err(Errno::ACCESS) => Ok(true),
+        Err(errno) => Err(fault::site("cannot look at an open directory")(errno)),
+    }
 }
 
 /// The site layer: what lies over the image.

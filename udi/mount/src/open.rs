@@ -10,8 +10,8 @@ use rustix::thread::{CapabilitySet, CapabilitySets};
 use udi::{Digest, Error, Result, User};
 use udi_store::Store;
 
-use crate::fault;
 use crate::image::ImageFile;
+use crate::{fault, sys};
 
 /// Runs `work` in a thread of its own that has the account's user id, group ids and no
 /// capability, and cannot get the old ones back. Other threads are not disturbed.
@@ -32,11 +32,19 @@ pub fn as_account<T: Send>(
 }
 
 /// Runs `work` in a thread, and turns what can go wrong with threads into an error.
+///
+/// The thread has a root and working directory of its own from its start on. One that shares
+/// its parent's lets go of them only a moment after it was joined, and until then the kernel
+/// lets the parent enter no mount namespace (EINVAL in setns(2)).
 pub(crate) fn in_thread<T: Send>(name: &str, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    let alone = || {
+        sys::unshare_fs().map_err(fault::bug("cannot leave the process's root"))?;
+        work()
+    };
     scope(|scope| {
         let thread = Builder::new()
             .name(name.into())
-            .spawn_scoped(scope, work)
+            .spawn_scoped(scope, alone)
             .map_err(|e| Error::admin("cannot start a thread").because(e))?;
         thread.join().unwrap_or_else(|_| Err(Error::bug(format!("panic in thread {name}"))))
     })

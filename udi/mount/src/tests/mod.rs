@@ -7,4 +7,5 @@ mod hostile;
 mod inside;
 mod life;
 mod place;
+mod race;
 mod world;
