@@ -5,22 +5,25 @@ use std::path::Path;
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use udi::{Ask, Config, Request, Volume};
+use udi::{Ask, Config, Request, Texts, Volume, Word};
 
 static SITE: LazyLock<Config> = LazyLock::new(|| {
-    Config::parse(include_str!("../../slurm-conf-examples/shifter.toml"), Path::new("example"))
-        .expect("the example is right")
+    let text = include_str!("../../slurm-conf-examples/shifter.toml")
+        .replace("variables = []", "variables = [\"A\", \"B*\"]")
+        .replace("directories = []", "directories = [\"/local/caches\"]")
+        .replace("local = []", "local = [\"/local\"]")
+        .replace("batch = \"never\"", "batch = \"ask\"");
+    Config::parse(&text, Path::new("example")).expect("the example is right")
 });
 
 fuzz_target!(|text: &str| {
-    let _ = Volume::parse_list(text);
+    let _ = Volume::parse_list(text, &SITE);
     let mut parts = text.splitn(3, '\n');
     let mut part = || parts.next().unwrap_or("");
     let (image, volumes, modules) = (part(), part(), part());
-    if let Ok(Ask::Image(request)) = Request::parse(image, volumes, modules, &SITE) {
+    if let Ok(Ask::Image(request)) = Request::parse(&Texts::of(image, volumes, modules), &SITE) {
         // What a node reads is what the user asked for.
-        let [(_, image), (_, volumes), (_, modules)] = request.to_env();
-        let again = Request::parse(&image, &volumes, &modules, &SITE);
+        let again = Request::parse(&request.to_texts(), &SITE);
         assert_eq!(again.ok(), Some(Ask::Image(request.clone())));
         // A name never leads out of the store's directory of references.
         let path = request.image().ref_path().unwrap_or_default();

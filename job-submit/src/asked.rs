@@ -7,7 +7,7 @@
 use std::ffi::OsString;
 
 use slurm::job_submit::Variables;
-use udi::{Error, Result, VAR_IMAGE, VAR_MODULE, VAR_VOLUME};
+use udi::{Error, Result};
 
 /// A place of a request: a list of variables, and the names of image, volume and module in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,9 +23,9 @@ pub(crate) struct Place {
 pub(crate) const PLACES: [Place; 5] = [
     Place {
         list: Variables::Environment,
-        image: VAR_IMAGE,
-        volume: VAR_VOLUME,
-        module: VAR_MODULE,
+        image: "SLURM_SHIFTER_IMAGE",
+        volume: "SLURM_SHIFTER_VOLUME",
+        module: "SLURM_SHIFTER_MODULE",
     },
     Place {
         list: Variables::SpankJob,
@@ -149,7 +149,8 @@ mod tests {
     #[test]
     fn text_that_is_not_utf8_is_the_users_mistake() {
         let bytes = OsString::from_vec(vec![0xff]);
-        let asked = Asked::of(|_, name| (name == VAR_IMAGE).then(|| bytes.clone())).unwrap();
+        let asked =
+            Asked::of(|_, name| (name == "SLURM_SHIFTER_IMAGE").then(|| bytes.clone())).unwrap();
         assert_eq!(asked.texts().unwrap_err().blame(), udi::Blame::User);
     }
 }

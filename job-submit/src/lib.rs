@@ -14,7 +14,7 @@ mod record;
 mod site;
 
 use slurm::job_submit::{JobDescription, JobSubmit, Rejection, Text};
-use udi::{Ask, Blame, Config, Error, Request};
+use udi::{Ask, Blame, Config, Error, Request, Texts};
 
 use crate::{
     asked::Asked,
@@ -61,7 +61,7 @@ impl Shifter {
             panic!("planted by node.debug_panic");
         }
         let [image, volumes, modules] = asked.texts()?;
-        let request = match Request::parse(image, volumes, modules, &site)? {
+        let request = match Request::parse(&Texts::of(image, volumes, modules), &site)? {
             Ask::Nothing | Ask::Host => return Ok(None),
             Ask::Image(request) => request,
         };

@@ -1,7 +1,7 @@
 //! The options of srun, sbatch and salloc, and the request they make up.
 
 use slurm::spank::{Argument, Context, Given, Opt, Spank, StepId};
-use udi::{Result, VAR_IMAGE, VAR_MODULE, VAR_VOLUME};
+use udi::{Result, Texts, Word};
 
 /// What `srun --help` shows.
 pub(crate) const ALL: &[Opt] = &[
@@ -70,7 +70,11 @@ impl Options {
     /// The request in the job's environment.
     pub(crate) fn of_environment(spank: &Spank<'_>) -> Result<Self> {
         let get = |name| spank.getenv(name).map_err(crate::slurm_refused);
-        Ok(Self { image: get(VAR_IMAGE)?, volume: get(VAR_VOLUME)?, module: get(VAR_MODULE)? })
+        Ok(Self {
+            image: get(Word::Image.variable())?,
+            volume: get(Word::Volume.variable())?,
+            module: get(Word::Module.variable())?,
+        })
     }
 
     /// These options where given, else those of `job`.
@@ -103,7 +107,7 @@ impl Options {
     pub(crate) fn parse(&self, site: &udi::Config) -> Result<udi::Ask> {
         let text = |option: &Option<String>| option.clone().unwrap_or_default();
         let (image, volume, module) = (text(&self.image), text(&self.volume), text(&self.module));
-        udi::Request::parse(&image, &volume, &module, site)
+        udi::Request::parse(&Texts::of(&image, &volume, &module), site)
     }
 }
 
@@ -119,7 +123,7 @@ pub(crate) fn asked_for(spank: &Spank<'_>, given: &Given) -> bool {
     if spank.context() == Context::Remote && !is_ranks(spank) {
         return false;
     }
-    let from_job = spank.getenv_os(VAR_IMAGE).ok().flatten();
+    let from_job = spank.getenv_os(Word::Image.variable()).ok().flatten();
     let image = match (spank.context(), from_job, given.value("image")) {
         // srun has put what it asks for into the step's environment.
         (Context::Remote, Some(from_job), _) => from_job.to_string_lossy().into_owned(),

@@ -2,11 +2,12 @@
 //!
 //! Everything is parsed and checked again from the environment, which is the user's to edit.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use slurm::log;
 use slurm::spank::{Spank, StepId};
-use udi::{Ask, Config, Error, Facts, Plan, Request, Result};
+use udi::{Ask, Base, Config, Error, Facts, Plan, Request, Result};
 use udi_mount::{JobKey, Node, Udi};
 use udi_store::Store;
 
@@ -76,7 +77,11 @@ fn udi(spank: &Spank<'_>, request: &Request, site: &Config) -> Result<Udi> {
         let user = udi_mount::user(uid, gid, groups)?;
         let store = Store::open(&site.store)?;
         let image = udi_mount::open_image(&store, &digest, &user)?;
-        let plan = Plan::make(request, site, &Facts { image: digest, user })?;
+        let plan = Plan::make(
+            request,
+            site,
+            &Facts { image: Base::Store(digest), user, variables: BTreeMap::new() },
+        )?;
         log::debug(&format!("shifter: job {}\n{plan}", job.id));
         Ok((plan, image))
     })

@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use slurm::spank::{Context, Spank};
-use udi::{Ask, Blame, Config, Error, Request, Result, VAR_IMAGE, VAR_MODULE, VAR_VOLUME};
+use udi::{Ask, Blame, Config, Error, Request, Result, Word};
 use udi_store::Store;
 
 use crate::options::Options;
@@ -13,10 +13,6 @@ use crate::slurm_refused;
 
 /// Set in a step's environment when its request is not its job's.
 pub(crate) const VAR_STEP: &str = "SLURM_SHIFTER_STEP";
-
-/// What job_submit and the epilog read; slurmctld keeps these with the job.
-const CONTROL: [(&str, &str); 3] =
-    [(VAR_IMAGE, "SHIFTER_IMAGE"), (VAR_VOLUME, "SHIFTER_VOLUME"), (VAR_MODULE, "SHIFTER_MODULE")];
 
 /// Keeps Slurm from repeating the surrounding job's options as if they had been typed again.
 ///
@@ -29,8 +25,8 @@ pub(crate) fn forget_the_jobs_options(spank: &mut Spank<'_>) -> Result<()> {
             spank.unsetenv(&name).map_err(slurm_refused)?;
         }
     }
-    for (_, control) in CONTROL {
-        spank.unsetenv(&format!("SLURM_SPANK_{control}")).map_err(slurm_refused)?;
+    for word in Word::ALL {
+        spank.unsetenv(&format!("SLURM_SPANK_{}", word.short_variable())).map_err(slurm_refused)?;
     }
     if spank.context() == Context::Allocator && in_a_job(spank)? {
         forget_the_request(spank)?;
@@ -43,7 +39,7 @@ fn in_a_job(spank: &Spank<'_>) -> Result<bool> {
 }
 
 fn forget_the_request(spank: &mut Spank<'_>) -> Result<()> {
-    for name in [VAR_IMAGE, VAR_VOLUME, VAR_MODULE, VAR_STEP] {
+    for name in Word::ALL.map(Word::variable).into_iter().chain([VAR_STEP]) {
         spank.unsetenv(name).map_err(slurm_refused)?;
     }
     Ok(())
@@ -134,7 +130,7 @@ fn host(spank: &mut Spank<'_>) -> Result<()> {
     forget_the_request(spank)?;
     if spank.context() == Context::Local {
         // The job may have an image; this step has none.
-        spank.setenv(VAR_IMAGE, "none").map_err(slurm_refused)?;
+        spank.setenv(Word::Image.variable(), "none").map_err(slurm_refused)?;
     }
     Ok(())
 }
@@ -158,17 +154,17 @@ fn pin(typed: &str, request: &Request, site: &Config) -> Result<Request> {
 }
 
 fn write(spank: &mut Spank<'_>, request: &Request, of_step: bool) -> Result<()> {
-    let variables = request.to_env();
-    for (name, value) in &variables {
-        spank.setenv(name, value).map_err(slurm_refused)?;
+    let texts = request.to_texts();
+    for (word, value) in texts.given() {
+        spank.setenv(word.variable(), value).map_err(slurm_refused)?;
     }
     if of_step {
         return spank.setenv(VAR_STEP, "own").map_err(slurm_refused);
     }
     spank.unsetenv(VAR_STEP).map_err(slurm_refused)?;
-    for ((name, value), (_, control)) in variables.iter().zip(CONTROL) {
-        spank.job_control_setenv(control, value).map_err(|error| {
-            Error::bug(format!("cannot record {name} for slurmctld")).because(error)
+    for (word, value) in texts.given() {
+        spank.job_control_setenv(word.short_variable(), value).map_err(|error| {
+            Error::bug(format!("cannot record --{} for slurmctld", word.option())).because(error)
         })?;
     }
     Ok(())

@@ -1,10 +1,20 @@
 //! The site's configuration, `shifter.toml`.
 
+mod images;
+mod inside;
+mod node;
+mod volumes;
+
 use serde::Deserialize;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use crate::{Error, GuestPath, Module, Names, Result};
+use crate::{Error, Module, Names, Result};
+
+pub use images::{ImageType, ImagesConfig, Modes, RegistryRule, StoreConfig};
+pub use inside::{Batch, EnvConfig, EtcConfig, Home, InsideConfig, Scratch, SiteMount, Workdir};
+pub use node::{Hook, HooksConfig, NodeConfig};
+pub use volumes::{CacheConfig, LimitsConfig, VolumesConfig};
 
 /// Everything the site decides. Every key but `store.path` has a default.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -21,6 +31,12 @@ pub struct Config {
     /// How nodes work.
     #[serde(default)]
     pub node: NodeConfig,
+    /// The site's programs around the staging of a UDI.
+    #[serde(default)]
+    pub hooks: HooksConfig,
+    /// How the inside is arranged.
+    #[serde(default)]
+    pub inside: InsideConfig,
     /// Which files of `/etc` come from the site.
     #[serde(default)]
     pub etc: EtcConfig,
@@ -30,185 +46,18 @@ pub struct Config {
     /// What users may mount.
     #[serde(default)]
     pub volumes: VolumesConfig,
+    /// Per-node caches.
+    #[serde(default)]
+    pub cache: CacheConfig,
+    /// How much one request may have.
+    #[serde(default)]
+    pub limits: LimitsConfig,
     /// What the site changes in the environment.
     #[serde(default)]
     pub environment: EnvConfig,
     /// Site modules by name.
     #[serde(default)]
     pub modules: BTreeMap<String, Module>,
-}
-
-/// `[store]`
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct StoreConfig {
-    /// The store's directory on the shared file system.
-    pub path: PathBuf,
-    /// The account that owns everything in it, and nothing else.
-    #[serde(default = "default_owner")]
-    pub owner: String,
-}
-
-fn default_owner() -> String {
-    "shifter".into()
-}
-
-/// `[images]`
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct ImagesConfig {
-    /// The registry of a name without one.
-    pub default_registry: String,
-    /// The tag of a name without one.
-    pub default_tag: String,
-    /// The nodes' platform, `os/architecture[/variant]`.
-    pub platform: String,
-}
-
-impl Default for ImagesConfig {
-    fn default() -> Self {
-        Self {
-            default_registry: "docker.io".into(),
-            default_tag: "latest".into(),
-            platform: "linux/amd64".into(),
-        }
-    }
-}
-
-/// `[[registry]]`: how images below a prefix are fetched.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RegistryRule {
-    /// `REGISTRY[/PATH]`, compared by component.
-    pub prefix: String,
-    /// `REGISTRY[/PATH]` to ask instead: the site's mirror.
-    #[serde(default)]
-    pub mirror: Option<String>,
-    /// Whether to talk plain HTTP.
-    #[serde(default)]
-    pub http: bool,
-    /// A file of certificates (PEM) to trust besides the public ones.
-    #[serde(default)]
-    pub ca: Option<PathBuf>,
-}
-
-/// `[node]`
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct NodeConfig {
-    /// Seconds that an image's mount stays after its last use.
-    pub image_linger: u64,
-    /// How many unused image mounts may stay.
-    pub image_linger_max: usize,
-    /// `SlurmdSpoolDir`: the batch script and PMIx sockets are below it.
-    pub spool: PathBuf,
-    /// Whether root's own jobs may use images.
-    pub allow_root: bool,
-    /// For tests of failure only: the callback in which to panic.
-    pub debug_panic: String,
-}
-
-impl Default for NodeConfig {
-    fn default() -> Self {
-        Self {
-            image_linger: 0,
-            image_linger_max: 8,
-            spool: "/var/spool/slurmd".into(),
-            allow_root: false,
-            debug_panic: String::new(),
-        }
-    }
-}
-
-/// `[etc]`
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct EtcConfig {
-    /// Files of the host that replace the image's of the same name, if they exist.
-    pub copy: Vec<GuestPath>,
-}
-
-impl Default for EtcConfig {
-    fn default() -> Self {
-        let files = ["/etc/hosts", "/etc/resolv.conf", "/etc/localtime"];
-        Self { copy: files.iter().filter_map(|file| GuestPath::parse(file).ok()).collect() }
-    }
-}
-
-/// `[[mount]]`: a host directory or file, looked up with root's rights.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SiteMount {
-    /// The host's path.
-    pub from: PathBuf,
-    /// Where it appears inside; by default at the same path.
-    #[serde(default)]
-    pub to: Option<GuestPath>,
-    /// Whether it can only be read inside.
-    #[serde(default)]
-    pub read_only: bool,
-    /// Whether a node without it is fine.
-    #[serde(default)]
-    pub optional: bool,
-    /// Whether what the host mounts or unmounts below it later changes inside too.
-    #[serde(default = "yes")]
-    pub slave: bool,
-}
-
-fn yes() -> bool {
-    true
-}
-
-impl SiteMount {
-    /// Where it appears inside.
-    pub fn target(&self) -> Result<GuestPath> {
-        match &self.to {
-            Some(to) => Ok(to.clone()),
-            None => GuestPath::parse(&self.from.to_string_lossy()),
-        }
-    }
-}
-
-/// `[volumes]`
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct VolumesConfig {
-    /// Whether users may mount anything.
-    pub allowed: bool,
-    /// Host directories whose content users may mount.
-    pub from: Vec<GuestPath>,
-    /// Host directories whose content users may not mount.
-    pub not_from: Vec<GuestPath>,
-    /// Places inside, besides the built-in ones, that volumes may not cover.
-    pub protected: Vec<GuestPath>,
-}
-
-impl Default for VolumesConfig {
-    fn default() -> Self {
-        Self {
-            allowed: true,
-            from: GuestPath::parse("/").into_iter().collect(),
-            not_from: Vec::new(),
-            protected: Vec::new(),
-        }
-    }
-}
-
-/// Changes to the environment: `[environment]`, `[modules.NAME.env]`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct EnvConfig {
-    /// Variables of the job that do not get in, by name or by prefix and `*`
-    /// (`[environment]` only).
-    pub strip: Option<Vec<String>>,
-    /// Variables to set.
-    pub set: BTreeMap<String, String>,
-    /// Text to put before a variable's value, with a colon between.
-    pub prepend: BTreeMap<String, String>,
-    /// Text to put after a variable's value, with a colon between.
-    pub append: BTreeMap<String, String>,
-    /// Variables to remove.
-    pub unset: Vec<String>,
 }
 
 impl Config {
@@ -245,6 +94,18 @@ impl Config {
         };
         absolute("store.path", &self.store.path)?;
         absolute("node.spool", &self.node.spool)?;
+        for directory in &self.cache.directories {
+            absolute("cache.directories", directory)?;
+        }
+        for source in self.etc.replace.values() {
+            absolute("etc.replace", source)?;
+        }
+        for hook in self.hooks.before.iter().chain(&self.hooks.after) {
+            absolute("hooks.command", Path::new(hook.command.first().map_or("", |c| c)))?;
+            if hook.timeout == 0 {
+                return Err("hooks.timeout: 0 leaves no time".into());
+            }
+        }
         let of_modules = self.modules.values().flat_map(|module| &module.mount);
         for mount in self.mount.iter().chain(of_modules) {
             absolute("mount.from", &mount.from)?;
@@ -299,7 +160,12 @@ mod tests {
         // What is not set and what is set to nothing differ only here.
         defaults.environment.strip = Some(vec!["LD_*".into()]);
         assert_eq!(parse(EXAMPLE).unwrap(), defaults);
-        let source = include_str!("config.rs").split("#[cfg(test)]").next().unwrap();
+        let source = concat!(
+            include_str!("config/images.rs"),
+            include_str!("config/inside.rs"),
+            include_str!("config/node.rs"),
+            include_str!("config/volumes.rs"),
+        );
         let keys = source.lines().filter_map(|l| l.trim().strip_prefix("pub ")?.split_once(": "));
         for (key, _) in keys.filter(|(key, _)| !key.contains(' ')) {
             assert!(EXAMPLE.contains(key), "the example does not mention {key}");

@@ -77,7 +77,7 @@ fn apply(change: &EnvConfig, inside: &mut BTreeMap<String, String>) {
     }
 }
 
-fn matches(pattern: &str, name: &str) -> bool {
+pub(crate) fn matches(pattern: &str, name: &str) -> bool {
     match pattern.strip_suffix('*') {
         Some(prefix) => name.starts_with(prefix),
         None => name == pattern,

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::{Digest, Error, Result};
+use crate::{Digest, Error, GuestPath, ImageType, Result};
 
 /// What a short image name means at this site.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub enum ImageRef {
     Id(Digest),
     /// An image that a user imported or tagged: `user:LOGIN/NAME[:TAG]`.
     User(UserRef),
+    /// A directory or file of the nodes', below one that the site lists: `local:PATH`.
+    Local(GuestPath),
 }
 
 /// `REGISTRY/REPOSITORY[:TAG][@DIGEST]`; at least one of tag and digest is there.
@@ -65,6 +67,7 @@ impl ImageRef {
             Self::Docker(docker) => docker.digest.as_ref(),
             Self::Id(digest) => Some(digest),
             Self::User(user) => user.digest.as_ref(),
+            Self::Local(_) => None,
         }
     }
 
@@ -75,7 +78,7 @@ impl ImageRef {
         match self.clone() {
             Self::Docker(docker) => Self::Docker(DockerRef { digest, ..docker }),
             Self::User(user) => Self::User(UserRef { digest, ..user }),
-            id @ Self::Id(_) => id,
+            other @ (Self::Id(_) | Self::Local(_)) => other,
         }
     }
 
@@ -88,7 +91,7 @@ impl ImageRef {
             Self::Docker(d) => {
                 d.tag.as_ref().map(|tag| format!("{}/{}/:{tag}", d.registry, d.repository))
             }
-            Self::Id(_) => None,
+            Self::Id(_) | Self::Local(_) => None,
             Self::User(u) => Some(format!("user/{}/{}/:{}", u.login, u.name, u.tag)),
         }
     }
@@ -99,6 +102,17 @@ impl ImageRef {
             Self::Docker(d) => DockerRef { digest: None, ..d.clone() }.to_string(),
             Self::Id(digest) => format!("id:{digest}"),
             Self::User(u) => UserRef { digest: None, ..u.clone() }.to_string(),
+            Self::Local(path) => format!("local:{path}"),
+        }
+    }
+
+    /// What kind of name it is.
+    pub fn kind(&self) -> ImageType {
+        match self {
+            Self::Docker(_) => ImageType::Docker,
+            Self::Id(_) => ImageType::Id,
+            Self::User(_) => ImageType::User,
+            Self::Local(_) => ImageType::Local,
         }
     }
 }
@@ -144,6 +158,9 @@ fn parse(text: &str, names: &Names) -> Parsed<ImageRef> {
     if let Some(rest) = text.strip_prefix("user:") {
         return parse_user(rest, names).map(ImageRef::User);
     }
+    if let Some(path) = text.strip_prefix("local:") {
+        return parse_local(path).map(ImageRef::Local);
+    }
     parse_docker(text.strip_prefix("docker:").unwrap_or(text), names).map(ImageRef::Docker)
 }
 
@@ -176,6 +193,18 @@ fn parse_user(text: &str, names: &Names) -> Parsed<UserRef> {
     check_path(name)?;
     let tag = tag.unwrap_or(&names.tag).to_owned();
     Ok(UserRef { login: login.to_owned(), name: name.to_owned(), tag, digest })
+}
+
+fn parse_local(text: &str) -> Parsed<GuestPath> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"/._+-".contains(&b);
+    if !text.bytes().all(plain) {
+        return Err("local: takes letters, digits and /._+- only".into());
+    }
+    match GuestPath::parse(text) {
+        Ok(path) if path.as_str() != "/" => Ok(path),
+        Ok(_) => Err("/ is not an image".into()),
+        Err(_) => Err("local: needs an absolute path without ..".into()),
+    }
 }
 
 /// Splits `NAME[:TAG][@DIGEST]`; a colon before the last slash is a registry's port.
@@ -271,6 +300,7 @@ impl fmt::Display for ImageRef {
             Self::Docker(docker) => docker.fmt(f),
             Self::Id(digest) => write!(f, "id:{digest}"),
             Self::User(user) => user.fmt(f),
+            Self::Local(path) => write!(f, "local:{path}"),
         }
     }
 }

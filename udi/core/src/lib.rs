@@ -9,27 +9,34 @@ mod config;
 mod digest;
 mod env;
 mod error;
+mod host_path;
 mod image;
 mod info;
 mod module;
 mod path;
 mod plan;
 mod request;
+mod size;
+mod texts;
 mod user;
 mod volume;
 
 pub use config::{
-    Config, EtcConfig, ImagesConfig, NodeConfig, RegistryRule, SiteMount, StoreConfig,
+    Batch, CacheConfig, Config, EnvConfig, EtcConfig, Home, Hook, HooksConfig, ImageType,
+    ImagesConfig, InsideConfig, LimitsConfig, Modes, NodeConfig, RegistryRule, Scratch, SiteMount,
+    StoreConfig, VolumesConfig, Workdir,
 };
-pub use config::{EnvConfig, VolumesConfig};
 pub use digest::Digest;
 pub use env::{Edit, edits};
 pub use error::{Blame, Error, Result};
+pub use host_path::HostPath;
 pub use image::{DockerRef, ImageRef, Names, UserRef};
 pub use info::ImageInfo;
 pub use module::{Module, select as select_modules};
 pub use path::GuestPath;
-pub use plan::{Facts, Flags, Mount, Origin, Plan, Rights, SiteFile, Source};
-pub use request::{Ask, Request, VAR_IMAGE, VAR_MODULE, VAR_VOLUME};
-pub use user::User;
-pub use volume::Volume;
+pub use plan::{Base, CachePlan, Facts, Flags, Mount, Origin, Plan, Rights, SiteFile, Source};
+pub use request::{Ask, Request};
+pub use size::Size;
+pub use texts::{Texts, Word};
+pub use user::{Account, User};
+pub use volume::{CacheFs, Volume, What};

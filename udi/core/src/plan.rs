@@ -1,18 +1,33 @@
 //! The plan: what is put where, with whose rights, and because of whom. Data, no action.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
-use crate::request::{check_source, protected, protecting};
-use crate::{Config, Digest, Error, GuestPath, Request, Result, SiteMount, User};
+use crate::request::{cache_directory, check_source, protected, protecting};
+use crate::{
+    CacheFs, Config, Digest, Error, GuestPath, Home, Request, Result, Scratch, SiteMount, Size,
+    User, Volume, What,
+};
 
 /// What is known of the job on this node when the plan is made.
 #[derive(Clone, Debug)]
 pub struct Facts {
-    /// The image's digest, as pinned at submission.
-    pub image: Digest,
+    /// The image.
+    pub image: Base,
     /// Who the job runs as.
     pub user: User,
+    /// Values of the variables that the request names ([`Request::variables`]).
+    pub variables: BTreeMap<String, String>,
+}
+
+/// What everything else lies over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Base {
+    /// An image of the store, as pinned at submission.
+    Store(Digest),
+    /// A directory or file of the node's, below one that the site lists.
+    Local(GuestPath),
 }
 
 /// A UDI as a list of mounts. It is a decision, not a check: whether a source exists and
@@ -20,13 +35,17 @@ pub struct Facts {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     /// The image that everything else lies over.
-    pub image: Digest,
+    pub image: Base,
+    /// How much may be written into it, in memory; nothing where it is read-only.
+    pub writable: Option<Size>,
     /// Files that replace or complete the image's.
     pub files: Vec<SiteFile>,
     /// Mounts, in order.
     pub mounts: Vec<Mount>,
     /// Where a user's mount may not end up, after symbolic links are resolved.
     pub protected: Vec<GuestPath>,
+    /// At or below which directories it may be.
+    pub allowed: Vec<GuestPath>,
     /// Who opens what is opened as the user.
     pub user: User,
 }
@@ -41,15 +60,22 @@ pub enum SiteFile {
         /// Its content.
         content: String,
     },
-    /// A copy of the host's file of the same path, if there is one.
-    Copied(GuestPath),
+    /// A copy of a file of the host's.
+    Copied {
+        /// Where it appears.
+        path: GuestPath,
+        /// What is copied.
+        from: PathBuf,
+        /// Left out when it does not exist.
+        optional: bool,
+    },
 }
 
 impl SiteFile {
     /// Where it appears.
     pub fn path(&self) -> &GuestPath {
         match self {
-            Self::Made { path, .. } | Self::Copied(path) => path,
+            Self::Made { path, .. } | Self::Copied { path, .. } => path,
         }
     }
 }
@@ -59,6 +85,28 @@ impl SiteFile {
 pub enum Source {
     /// A directory or file of the host.
     Host(PathBuf),
+    /// An empty directory in memory, no larger than this.
+    Tmpfs {
+        /// How much fits.
+        size: Size,
+        /// Whether everybody may write it, as `/tmp`; else it is the user's alone.
+        shared: bool,
+    },
+    /// A per-node cache.
+    Cache(CachePlan),
+    /// A data image of the store.
+    Image(Digest),
+}
+
+/// A per-node cache, as it shall be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CachePlan {
+    /// The site's directory for its file.
+    pub directory: PathBuf,
+    /// How much fits.
+    pub size: Size,
+    /// The file system in it.
+    pub fs: CacheFs,
 }
 
 /// With whose rights a source is looked up.
@@ -116,6 +164,13 @@ pub struct Mount {
     pub origin: Origin,
 }
 
+impl Mount {
+    /// Whether the user wanted it, so that it must not cover what is protected.
+    pub fn is_users(&self) -> bool {
+        matches!(self.origin, Origin::Volume(_))
+    }
+}
+
 const HOST_TREE: Flags = Flags {
     read_only: false,
     dev: false,
@@ -142,18 +197,19 @@ impl Plan {
                 mounts.push(site_mount(mount, Origin::Module(name.clone()))?);
             }
         }
+        mounts.extend(home(site, &facts.user)?);
         for volume in request.volumes() {
-            mounts.push(Mount {
-                source: Source::Host(volume.from.clone().into()),
-                target: volume.to.clone(),
-                rights: Rights::User,
-                flags: Flags { read_only: volume.read_only, ..HOST_TREE },
-                origin: Origin::Volume(volume.to_string()),
-            });
+            mounts.push(volume_mount(volume, site, facts)?);
         }
-        let files = files(site, &facts.user)?;
-        let protected = protected(site, &modules);
-        Ok(Self { image: facts.image.clone(), files, mounts, protected, user: facts.user.clone() })
+        Ok(Self {
+            image: facts.image.clone(),
+            writable: request.writable(),
+            files: files(site, &facts.user)?,
+            mounts,
+            protected: protected(site, &modules),
+            allowed: site.volumes.to.clone(),
+            user: facts.user.clone(),
+        })
     }
 
     /// The directories of every UDI that a job may have for itself.
@@ -166,11 +222,12 @@ impl Plan {
         let Origin::Volume(typed) = &mount.origin else {
             return Ok(());
         };
-        if protecting(resolved, &self.protected).is_none() {
-            return Ok(());
-        }
-        let what =
-            format!("--volume={typed}: inside the image that is {resolved}, which is protected");
+        let why = match protecting(resolved, &self.protected) {
+            Some(_) => "is protected",
+            None if self.allowed.iter().any(|place| resolved.is_within(place)) => return Ok(()),
+            None => "this site does not allow",
+        };
+        let what = format!("--volume={typed}: inside the image that is {resolved}, which {why}");
         Err(Error::user(what).hint("mount it somewhere else, for example under /mnt"))
     }
 
@@ -188,27 +245,67 @@ impl Plan {
 fn builtin(site: &Config) -> Result<Vec<Mount>> {
     let spool = site.node.spool.to_string_lossy();
     let plain = Flags { per_job: false, ..HOST_TREE };
-    let job = Flags { per_job: true, optional: true, ..HOST_TREE };
+    let host = |path: &str, flags| (path.to_owned(), Source::Host(path.into()), flags);
+    let scratch = |path: &str, policy| match policy {
+        Scratch::Job => host(path, Flags { per_job: true, optional: true, ..HOST_TREE }),
+        Scratch::Host => host(path, Flags { optional: true, ..HOST_TREE }),
+        Scratch::Tmpfs(size) => (path.to_owned(), Source::Tmpfs { size, shared: true }, plain),
+    };
     [
-        ("/proc", plain),
-        ("/sys", plain),
-        ("/dev", Flags { dev: true, ..plain }),
-        ("/tmp", job),
-        ("/var/tmp", job),
+        host("/proc", plain),
+        host("/sys", plain),
+        host("/dev", Flags { dev: true, ..plain }),
+        scratch("/tmp", site.inside.tmp),
+        scratch("/var/tmp", site.inside.var_tmp),
         // Munge's socket, the PMIx directories and the batch script's copy are Slurm's own.
-        (&*spool, Flags { optional: true, ..plain }),
+        host(&spool, Flags { optional: true, ..plain }),
     ]
     .into_iter()
-    .map(|(path, flags)| {
-        Ok(Mount {
-            source: Source::Host(path.into()),
-            target: GuestPath::parse(path)?,
-            rights: Rights::Root,
-            flags,
-            origin: Origin::Builtin,
-        })
+    .map(|(path, source, flags)| {
+        let (target, rights) = (GuestPath::parse(&path)?, Rights::Root);
+        Ok(Mount { source, target, rights, flags, origin: Origin::Builtin })
     })
     .collect()
+}
+
+/// The user's home directory, where the site arranges one.
+fn home(site: &Config, user: &User) -> Result<Option<Mount>> {
+    let (source, rights) = match site.inside.home {
+        Home::Site => return Ok(None),
+        Home::Mount => (Source::Host(user.home.clone().into()), Rights::User),
+        Home::Tmpfs(size) => (Source::Tmpfs { size, shared: false }, Rights::Root),
+    };
+    let target = GuestPath::parse(&user.home)?;
+    let flags = Flags { optional: true, ..HOST_TREE };
+    Ok(Some(Mount { source, target, rights, flags, origin: Origin::Site }))
+}
+
+fn volume_mount(volume: &Volume, site: &Config, facts: &Facts) -> Result<Mount> {
+    let refuse = |why: String| Error::user(format!("--volume={volume}: {why}"));
+    let flags = Flags { read_only: volume.read_only, ..HOST_TREE };
+    let alone = Flags { recursive: false, slave: false, ..flags };
+    let (source, rights, flags) = match &volume.what {
+        What::Host(path) => {
+            let path = path.expand(|name| facts.variables.get(name).cloned()).map_err(refuse)?;
+            (Source::Host(path.into()), Rights::User, flags)
+        }
+        What::Tmpfs(size) => (Source::Tmpfs { size: *size, shared: false }, Rights::Root, alone),
+        What::Cache { near, size, fs } => {
+            let directory = cache_directory(near.as_deref(), site).map_err(refuse)?;
+            let cache = CachePlan { directory, size: *size, fs: fs.unwrap_or(site.cache.fs) };
+            (Source::Cache(cache), Rights::Root, alone)
+        }
+        What::Image(image) => {
+            let digest = image.digest().ok_or_else(|| {
+                refuse("nobody pinned the image to its digest".into()).hint(
+                    "name the digest: NAME:TAG@sha256:… (shifterimg lookup NAME:TAG prints it)",
+                )
+            })?;
+            (Source::Image(digest.clone()), Rights::User, alone)
+        }
+    };
+    let origin = Origin::Volume(volume.to_string());
+    Ok(Mount { source, target: volume.to.clone(), rights, flags, origin })
 }
 
 fn site_mount(mount: &SiteMount, origin: Origin) -> Result<Mount> {
@@ -219,6 +316,7 @@ fn site_mount(mount: &SiteMount, origin: Origin) -> Result<Mount> {
         flags: Flags {
             read_only: mount.read_only,
             slave: mount.slave,
+            recursive: mount.recursive,
             optional: mount.optional,
             ..HOST_TREE
         },
@@ -237,18 +335,35 @@ fn files(site: &Config, user: &User) -> Result<Vec<SiteFile>> {
     ] {
         files.push(SiteFile::Made { path: GuestPath::parse(path)?, content });
     }
-    files.extend(site.etc.copy.iter().cloned().map(SiteFile::Copied));
+    let copies = site.etc.copy.iter().map(|path| (path, PathBuf::from(path.as_str()), true));
+    let replaced = site.etc.replace.iter().map(|(path, from)| (path, from.clone(), false));
+    for (path, from, optional) in copies.chain(replaced) {
+        // The site's own wins over what we would make.
+        files.retain(|file: &SiteFile| file.path() != path);
+        files.push(SiteFile::Copied { path: path.clone(), from, optional });
+    }
     Ok(files)
 }
 
 impl fmt::Display for Plan {
     /// A mount table with the origin of each line: what users paste into tickets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "image  {}", self.image)?;
+        match &self.image {
+            Base::Store(digest) => writeln!(f, "image  {digest}")?,
+            Base::Local(path) => writeln!(f, "image  local:{path}")?,
+        }
+        if let Some(size) = self.writable {
+            writeln!(f, "upper  tmpfs size={size} [--image-writable={size}]")?;
+        }
         for file in &self.files {
             match file {
                 SiteFile::Made { path, .. } => writeln!(f, "file   {path} (made)")?,
-                SiteFile::Copied(path) => writeln!(f, "file   {path} (the host's)")?,
+                SiteFile::Copied { path, from, .. } if from.as_os_str() == path.as_str() => {
+                    writeln!(f, "file   {path} (the host's)")?;
+                }
+                SiteFile::Copied { path, from, .. } => {
+                    writeln!(f, "file   {path} (the host's {})", from.display())?;
+                }
             }
         }
         self.mounts.iter().try_for_each(|mount| writeln!(f, "{mount}"))
@@ -257,10 +372,18 @@ impl fmt::Display for Plan {
 
 impl fmt::Display for Mount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Source::Host(from) = &self.source;
-        write!(f, "bind   {}", from.display())?;
-        if from.as_os_str() != self.target.as_str() {
-            write!(f, " -> {}", self.target)?;
+        let target = &self.target;
+        match &self.source {
+            Source::Host(from) if from.as_os_str() == target.as_str() => {
+                write!(f, "bind   {target}")?
+            }
+            Source::Host(from) => write!(f, "bind   {} -> {target}", from.display())?,
+            Source::Tmpfs { size, .. } => write!(f, "tmpfs  size={size} -> {target}")?,
+            Source::Cache(CachePlan { directory, size, fs }) => {
+                let (directory, fs) = (directory.display(), fs.name());
+                write!(f, "cache  {fs} size={size} in {directory} -> {target}")?;
+            }
+            Source::Image(digest) => write!(f, "data   {digest} -> {target}")?,
         }
         let flags = [
             (self.flags.read_only, "ro"),
@@ -271,7 +394,9 @@ impl fmt::Display for Mount {
             (self.rights == Rights::User, "as-user"),
         ];
         let words: Vec<&str> = flags.iter().filter(|(on, _)| *on).map(|(_, word)| *word).collect();
-        write!(f, " {}", words.join(","))?;
+        if !words.is_empty() {
+            write!(f, " {}", words.join(","))?;
+        }
         match &self.origin {
             Origin::Builtin => f.write_str(" [every image]"),
             Origin::Site => f.write_str(" [site]"),
@@ -284,7 +409,7 @@ impl fmt::Display for Mount {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Ask;
+    use crate::{Ask, Texts, Word};
     use std::path::Path;
 
     fn user(uid: u32) -> User {
@@ -297,11 +422,17 @@ mod tests {
             home: "/home/alice".into(),
             shell: "/bin/sh".into(),
             group_names: vec![],
+            others: vec![],
         }
     }
 
     fn plan(uid: u32) -> Result<Plan> {
-        let text = "
+        plan_of(uid, "/scratch/me:/data:ro", "", "")
+    }
+
+    fn plan_of(uid: u32, volumes: &str, writable: &str, more: &str) -> Result<Plan> {
+        let text = format!(
+            "{more}
             [store]
             path = \"/shared/shifter\"
             [etc]
@@ -313,13 +444,15 @@ mod tests {
             from = \"/opt/mpich/lib\"
             to = \"/opt/site/mpich\"
             read_only = true
-        ";
-        let site = Config::parse(text, Path::new("shifter.toml"))?;
-        let Ask::Image(request) = Request::parse("x:1", "/scratch/me:/data:ro", "mpich", &site)?
-        else {
-            panic!("no request")
-        };
-        let facts = Facts { image: Digest::from_bytes(&[1; 32]), user: user(uid) };
+        "
+        );
+        let site = Config::parse(&text, Path::new("shifter.toml"))?;
+        let mut texts = Texts::of("x:1", volumes, "mpich");
+        texts.set(Word::Writable, Some(writable.into()));
+        let Ask::Image(request) = Request::parse(&texts, &site)? else { panic!("no request") };
+        let image = Base::Store(Digest::from_bytes(&[1; 32]));
+        let variables = BTreeMap::from([("BB".into(), "/mnt/bb/7".into())]);
+        let facts = Facts { image, user: user(uid), variables };
         Plan::make(&request, &site, &facts)
     }
 
@@ -344,6 +477,50 @@ bind   /scratch/me -> /data ro,rec,slave,as-user [--volume=/scratch/me:/data:ro]
             "01".repeat(32)
         );
         assert_eq!(plan(1001).unwrap().to_string(), expected);
+    }
+
+    #[test]
+    fn what_the_site_arranges_and_what_a_volume_is_made_of_stand_in_the_table() {
+        let site = "
+            [inside]
+            tmp = \"tmpfs=1G\"
+            var_tmp = \"host\"
+            home = \"mount\"
+            [etc.replace]
+            \"/etc/group\" = \"/etc/shifter/group\"
+            [cache]
+            directories = [\"/local/caches\", \"/scratch/.caches\"]
+            [volumes]
+            variables = [\"BB*\"]
+            [limits]
+            tmpfs = \"2G\"
+        ";
+        let digest = "02".repeat(32);
+        let volumes = format!(
+            "$BB/in:/in;none:/m:tmpfs=size=1G;/scratch/me:/c:perNodeCache=size=1T;\
+             none:/d:perNodeCache=size=1M,fs=ext4;data@sha256:{digest}:/x:squashfs"
+        );
+        let table = plan_of(1001, &volumes, "1G", site).unwrap().to_string();
+        for line in [
+            "upper  tmpfs size=1G [--image-writable=1G]",
+            "file   /etc/group (the host's /etc/shifter/group)",
+            "tmpfs  size=1G -> /tmp rec,slave [every image]",
+            "bind   /var/tmp rec,slave,optional [every image]",
+            "bind   /home/alice rec,slave,optional,as-user [site]",
+            "bind   /mnt/bb/7/in -> /in rec,slave,as-user [--volume=${BB}/in:/in]",
+            "tmpfs  size=1G -> /m [--volume=none:/m:tmpfs=size=1G]",
+            "cache  xfs size=1T in /scratch/.caches -> /c [--volume=/scratch/me:/c:perNodeCache=size=1T]",
+            "cache  ext4 size=1M in /local/caches -> /d [--volume=none:/d:perNodeCache=size=1M,fs=ext4]",
+            &format!(
+                "data   sha256:{digest} -> /x ro,as-user \
+                 [--volume=docker\\:docker.io/library/data@sha256\\:{digest}:/x:squashfs]"
+            ),
+        ] {
+            assert!(table.contains(line), "{line}\nis not in\n{table}");
+        }
+        assert!(!table.contains("/etc/group (made)"));
+        let unset = plan_of(1001, "$BBX:/in", "", site).unwrap_err();
+        assert!(unset.what().contains("BBX is not set in the job's environment"), "{unset}");
     }
 
     #[test]

@@ -1,16 +1,11 @@
 //! What a job or step asks for.
 
-use crate::{Config, Error, GuestPath, ImageRef, Module, Result, Volume, select_modules};
+use std::path::PathBuf;
 
-/// The job environment's variable for the image; `none` means the host.
-///
-/// The prefix keeps it through `--export=NONE`. The three variables are the whole request:
-/// what a user writes there by hand counts as if it had been typed as an option.
-pub const VAR_IMAGE: &str = "SLURM_SHIFTER_IMAGE";
-/// The job environment's variable for volumes, as `--volume` takes them.
-pub const VAR_VOLUME: &str = "SLURM_SHIFTER_VOLUME";
-/// The job environment's variable for modules, separated by commas.
-pub const VAR_MODULE: &str = "SLURM_SHIFTER_MODULE";
+use crate::{
+    Batch, Config, Digest, Error, GuestPath, ImageRef, Module, Result, Size, Texts, Volume, What,
+    Word, select_modules,
+};
 
 /// What the options, or the job's environment, say.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,37 +27,42 @@ pub struct Request {
     image: ImageRef,
     volumes: Vec<Volume>,
     modules: Vec<String>,
+    writable: Option<Size>,
+    batch: bool,
 }
 
 impl Request {
-    /// Parses image, volumes (`;` between) and modules (`,` between) as options and
-    /// environment carry them. Empty texts count as absent.
-    pub fn parse(image: &str, volumes: &str, modules: &str, site: &Config) -> Result<Ask> {
-        if image.is_empty() {
-            let without = |option: &str| {
-                Err(Error::user(format!("{option} needs an image")).hint("add --image=NAME:TAG"))
-            };
-            return match (volumes, modules) {
-                ("", "") => Ok(Ask::Nothing),
-                (_, "") => without("--volume"),
-                _ => without("--module"),
-            };
-        }
-        if image == "none" {
-            return Ok(Ask::Host);
-        }
-        let image = ImageRef::parse(image, &site.names())?;
-        let volumes = match volumes {
-            "" => Vec::new(),
-            list => Volume::in_order(Volume::parse_list(list)?)?,
+    /// Parses the words as options and environment carry them. Empty ones count as absent.
+    pub fn parse(texts: &Texts, site: &Config) -> Result<Ask> {
+        let image = match texts.text(Word::Image) {
+            "" => {
+                return match texts.given().find(|(_, text)| !text.is_empty()) {
+                    None => Ok(Ask::Nothing),
+                    Some((word, _)) => {
+                        Err(Error::user(format!("--{} needs an image", word.option()))
+                            .hint("add --image=NAME:TAG"))
+                    }
+                };
+            }
+            "none" => return Ok(Ask::Host),
+            name => check_image(ImageRef::parse(name, &site.names())?, site)?,
         };
-        let asked: Vec<String> = modules
-            .split(',')
-            .map(str::trim)
-            .filter(|m| !m.is_empty())
-            .map(str::to_owned)
-            .collect();
-        let request = Self { image, volumes, modules: asked };
+        let volumes = match texts.text(Word::Volume) {
+            "" => Vec::new(),
+            list => Volume::in_order(Volume::parse_list(list, site)?)?,
+        };
+        let asked = texts.text(Word::Module).split(',').map(str::trim);
+        let modules = asked.filter(|m| !m.is_empty()).map(str::to_owned).collect();
+        let writable = writable(texts.text(Word::Writable), site)?;
+        let batch = batch(texts.text(Word::Batch), site)?;
+        let request = Self { image, volumes, modules, writable, batch };
+        if request.volumes.len() > site.limits.volumes {
+            let (asked, most) = (request.volumes.len(), site.limits.volumes);
+            return Err(Error::user(format!(
+                "--volume: {asked} volumes, and this site allows {most}"
+            ))
+            .hint("mount a directory above several of them"));
+        }
         let protected = protected(site, &request.modules(site)?);
         for volume in &request.volumes {
             check_volume(volume, site, &protected)?;
@@ -86,26 +86,136 @@ impl Request {
         Ok(names.into_iter().filter_map(|n| site.modules.get(&n).map(|m| (n, m))).collect())
     }
 
+    /// How much may be written into the image, if anything.
+    pub fn writable(&self) -> Option<Size> {
+        self.writable
+    }
+
+    /// Whether the batch script runs inside.
+    pub fn batch_enters(&self, site: &Config) -> bool {
+        match site.inside.batch {
+            Batch::Never => false,
+            Batch::Ask => self.batch,
+            Batch::Always => true,
+        }
+    }
+
+    /// Variables of the job's environment that its volumes name, each once.
+    pub fn variables(&self) -> Vec<&str> {
+        let hosts = self.volumes.iter().filter_map(|volume| match &volume.what {
+            What::Host(path) => Some(path.variables()),
+            _ => None,
+        });
+        let mut names: Vec<&str> = hosts.flatten().collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
+    /// The data images among the volumes, each with its volume.
+    pub fn data_images(&self) -> impl Iterator<Item = (&Volume, &ImageRef)> {
+        self.volumes.iter().filter_map(|volume| match &volume.what {
+            What::Image(image) => Some((volume, image)),
+            _ => None,
+        })
+    }
+
     /// The same request with its image pinned to `digest`.
     #[must_use]
-    pub fn pinned(&self, digest: &crate::Digest) -> Self {
+    pub fn pinned(&self, digest: &Digest) -> Self {
         Self { image: self.image.pinned(digest), ..self.clone() }
     }
 
-    /// The request as the job environment carries it: every variable, empty ones too, so
-    /// that a step's request replaces all of its job's. Parsing it gives the same request.
-    pub fn to_env(&self) -> [(&'static str, String); 3] {
-        let volumes: Vec<String> = self.volumes.iter().map(Volume::to_string).collect();
-        [
-            (VAR_IMAGE, self.image.to_string()),
-            (VAR_VOLUME, volumes.join(";")),
-            (VAR_MODULE, self.modules.join(",")),
-        ]
+    /// The same request with its data images pinned to what `find` says they mean.
+    pub fn data_pinned(
+        &self,
+        mut find: impl FnMut(&Volume, &ImageRef) -> Result<Digest>,
+    ) -> Result<Self> {
+        let mut request = self.clone();
+        for volume in &mut request.volumes {
+            if let What::Image(image) = &volume.what {
+                volume.what = What::Image(image.pinned(&find(volume, image)?));
+            }
+        }
+        Ok(request)
     }
 
-    /// One line that is the same for the same request, however it was typed.
+    /// The request as the job environment carries it: every word, empty ones too, so that a
+    /// step's request replaces all of its job's. Parsing it gives the same request.
+    pub fn to_texts(&self) -> Texts {
+        let volumes: Vec<String> = self.volumes.iter().map(Volume::to_string).collect();
+        let mut texts = Texts::default();
+        for (word, text) in [
+            (Word::Image, self.image.to_string()),
+            (Word::Volume, volumes.join(";")),
+            (Word::Module, self.modules.join(",")),
+            (Word::Writable, self.writable.map(|size| size.to_string()).unwrap_or_default()),
+            (Word::Batch, if self.batch { "1".into() } else { String::new() }),
+        ] {
+            texts.set(word, Some(text));
+        }
+        texts
+    }
+
+    /// One line that is the same for the same inside, however it was typed. Where the batch
+    /// script runs is no part of it.
     pub fn identity(&self) -> String {
-        self.to_env().map(|(name, value)| format!("{name}={value:?}")).join(" ")
+        let texts = self.to_texts();
+        let parts = texts.given().filter(|(word, _)| *word != Word::Batch);
+        parts
+            .map(|(word, text)| format!("{}={text:?}", word.variable()))
+            .collect::<Vec<_>>()
+            .join(" ")
+    }
+}
+
+fn check_image(image: ImageRef, site: &Config) -> Result<ImageRef> {
+    let refuse = |why: &str| Err(Error::user(format!("--image={image}: {why}")));
+    if !site.images.types.contains(&image.kind()) {
+        return refuse("this site does not allow images of this kind")
+            .map_err(|e| e.hint("shifterimg images lists those that you can use"));
+    }
+    let ImageRef::Local(path) = &image else { return Ok(image) };
+    match site.images.local.as_slice() {
+        [] => refuse("this site has no local: images"),
+        places if places.iter().any(|place| path.is_within(place)) => Ok(image),
+        places => {
+            let places: Vec<&str> = places.iter().map(GuestPath::as_str).collect();
+            refuse("it is not below a directory that this site lists")
+                .map_err(|e| e.hint(format!("local: images are below {}", places.join(", "))))
+        }
+    }
+}
+
+fn writable(text: &str, site: &Config) -> Result<Option<Size>> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let refuse = |why: String| Error::user(format!("--image-writable={text}: {why}"));
+    let size: Size = text
+        .parse()
+        .map_err(|why| refuse(why).hint("say how much may be written, for example 1G"))?;
+    check_tmpfs(size, site).map_err(refuse)?;
+    Ok(Some(size))
+}
+
+fn check_tmpfs(size: Size, site: &Config) -> std::result::Result<(), String> {
+    if size > site.limits.tmpfs {
+        return Err(format!("this site allows {} at most", site.limits.tmpfs));
+    }
+    Ok(())
+}
+
+fn batch(text: &str, site: &Config) -> Result<bool> {
+    match text {
+        "" | "0" => Ok(false),
+        "1" if site.inside.batch == Batch::Never => {
+            Err(Error::user("--image-batch: this site runs batch scripts on the host")
+                .hint("leave it out, and start programs in the image by srun"))
+        }
+        "1" => Ok(true),
+        other => Err(Error::user(format!("{}={other}: not 0 or 1", Word::Batch.variable()))
+            .hint("unset it, or use --image-batch")),
     }
 }
 
@@ -114,12 +224,63 @@ fn check_volume(volume: &Volume, site: &Config, protected: &[GuestPath]) -> Resu
     if !site.volumes.allowed {
         return Err(refuse("this site does not allow volumes"));
     }
-    check_source(&volume.from, site).map_err(|why| refuse(&why))?;
-    match protecting(&volume.to, protected) {
-        Some(place) => Err(refuse(&format!("{place} is protected"))
-            .hint("mount it somewhere else, for example under /mnt")),
-        None => Ok(()),
+    match &volume.what {
+        // With variables it is judged on the node.
+        What::Host(path) => path.fixed().map_or(Ok(()), |path| check_source(path, site)),
+        What::Tmpfs(size) => check_tmpfs(*size, site),
+        What::Cache { near, size, .. } => {
+            cache_directory(near.as_deref(), site).map(|_| ()).and_then(|()| match site.cache.max {
+                max if *size > max => Err(format!("this site allows caches of {max} at most")),
+                _ => Ok(()),
+            })
+        }
+        What::Image(image) => match site.images.types.contains(&image.kind()) {
+            true => Ok(()),
+            false => Err("this site does not allow images of this kind".into()),
+        },
     }
+    .map_err(|why| refuse(&why))?;
+    check_target(&volume.to, site, protected)
+        .map_err(|why| refuse(&why).hint("mount it somewhere else, for example under /mnt"))
+}
+
+/// Whether the site lets users mount at `target`.
+fn check_target(
+    target: &GuestPath,
+    site: &Config,
+    protected: &[GuestPath],
+) -> std::result::Result<(), String> {
+    if let Some(place) = protecting(target, protected) {
+        return Err(format!("{place} is protected"));
+    }
+    if !site.volumes.to.iter().any(|place| target.is_within(place)) {
+        return Err(format!("this site does not allow volumes at {target}"));
+    }
+    Ok(())
+}
+
+/// The site's directory for the file of a cache: on the storage that `near` is on, by name, or
+/// the first.
+pub(crate) fn cache_directory(
+    near: Option<&str>,
+    site: &Config,
+) -> std::result::Result<PathBuf, String> {
+    let directories = &site.cache.directories;
+    let Some(first) = directories.first() else {
+        return Err("this site has no per-node caches".into());
+    };
+    let Some(near) = near else { return Ok(first.clone()) };
+    let near = std::path::Path::new(near);
+    let storage = |directory: &&PathBuf| directory.parent().is_some_and(|p| near.starts_with(p));
+    let best = directories.iter().filter(storage).max_by_key(|d| d.components().count());
+    best.cloned().ok_or_else(|| {
+        let storages: Vec<String> =
+            directories.iter().filter_map(|d| Some(d.parent()?.display().to_string())).collect();
+        format!(
+            "caches of this site are on {}; write none as FROM for the first",
+            storages.join(", ")
+        )
+    })
 }
 
 /// Whether the site lets users mount what is at `path` (resolved or as typed) on the host.
@@ -183,7 +344,7 @@ mod tests {
     }
 
     fn request(image: &str, volumes: &str, modules: &str) -> Result<Request> {
-        match Request::parse(image, volumes, modules, &site())? {
+        match Request::parse(&Texts::of(image, volumes, modules), &site())? {
             Ask::Image(request) => Ok(request),
             other => panic!("{other:?}"),
         }
@@ -191,9 +352,10 @@ mod tests {
 
     #[test]
     fn no_option_is_no_request() {
-        assert_eq!(Request::parse("", "", "", &site()).unwrap(), Ask::Nothing);
-        assert_eq!(Request::parse("none", "", "", &site()).unwrap(), Ask::Host);
-        let error = Request::parse("", "/a:/b", "", &site()).unwrap_err().to_string();
+        let parse = |image, volumes| Request::parse(&Texts::of(image, volumes, ""), &site());
+        assert_eq!(parse("", "").unwrap(), Ask::Nothing);
+        assert_eq!(parse("none", "").unwrap(), Ask::Host);
+        let error = parse("", "/a:/b").unwrap_err().to_string();
         assert!(error.contains("--volume needs an image"), "{error}");
     }
 
@@ -250,7 +412,9 @@ mod tests {
             requires = [\"gpu\"]
         ";
         let site = Config::parse(text, Path::new("shifter.toml")).unwrap();
-        let at = |to: &str, modules| Request::parse("x", &format!("/a:{to}"), modules, &site);
+        let at = |to: &str, modules| {
+            Request::parse(&Texts::of("x", &format!("/a:{to}"), modules), &site)
+        };
         for to in ["/opt", "/opt/driver/lib", "/opt/driver/lib/x"] {
             let error = at(to, "cuda").unwrap_err().to_string();
             assert!(error.contains("/opt/driver/lib is protected"), "{error}");
@@ -286,14 +450,12 @@ mod tests {
             targets in proptest::collection::btree_set("/(mnt|x|y z|é:)/[a-z;]{1,3}", 0..4),
             module in prop::sample::select(vec!["", "mpich", "gpu,mpich", "none"]),
         ) {
-            let volumes: Vec<String> = targets
-                .iter()
-                .map(|to| Volume { to: GuestPath::parse(to).unwrap(), from: to.clone(), read_only: false })
-                .map(|volume| volume.to_string())
-                .collect();
+            let escape = |path: &str| path.replace(';', "\\;").replace(':', "\\:");
+            let volumes: Vec<String> =
+                targets.iter().map(|to| format!("{0}:{0}", escape(to))).collect();
             let first = request(&image, &volumes.join(";"), module).unwrap();
-            let [(_, i), (_, v), (_, m)] = first.to_env();
-            prop_assert_eq!(request(&i, &v, &m).unwrap(), first);
+            let again = Request::parse(&first.to_texts(), &site()).unwrap();
+            prop_assert_eq!(again, Ask::Image(first));
         }
     }
 }

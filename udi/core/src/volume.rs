@@ -1,24 +1,68 @@
-//! `--volume=FROM:TO[:ro]`.
+//! `--volume=FROM:TO[:FLAG…]`.
 
 use std::fmt;
 
-use crate::{Error, GuestPath, Result};
+use crate::host_path::HostPath;
+use crate::{Config, Error, GuestPath, ImageRef, Result, Size};
 
-/// A host file or directory that the user wants inside the image.
+/// Something that the user wants inside the image.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Volume {
     /// Where it appears inside. First, so that volumes sort by target: parents first.
     pub to: GuestPath,
-    /// What appears: an absolute path on the node, opened with the user's own rights.
-    pub from: String,
+    /// What appears.
+    pub what: What,
     /// Whether it can only be read inside.
     pub read_only: bool,
 }
 
+/// What a volume shows.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum What {
+    /// A file or directory of the node, opened with the user's own rights.
+    Host(HostPath),
+    /// `tmpfs=size=SIZE`: memory, empty, as long as the UDI.
+    Tmpfs(Size),
+    /// `perNodeCache=size=SIZE[,fs=FS]`: a file system of the node's own, as long as the UDI.
+    Cache {
+        /// A path on the storage that shall hold its file; any of the site's if none.
+        near: Option<String>,
+        /// How much fits.
+        size: Size,
+        /// The file system, if the user named one.
+        fs: Option<CacheFs>,
+    },
+    /// `squashfs`: a data image of the store.
+    Image(ImageRef),
+}
+
+/// The file system in a per-node cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CacheFs {
+    /// XFS.
+    Xfs,
+    /// ext4.
+    Ext4,
+}
+
+impl CacheFs {
+    /// Its name, as mount(8) has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Xfs => "xfs",
+            Self::Ext4 => "ext4",
+        }
+    }
+}
+
+/// FROM of what comes from nowhere.
+const NONE: &str = "none";
+
 impl Volume {
     /// Parses what a user typed after `--volume=`: one volume, or several separated by `;`.
-    /// A backslash keeps the `:`, `;` or backslash after it.
-    pub fn parse_list(text: &str) -> Result<Vec<Self>> {
+    /// A backslash keeps the `:`, `;`, `$` or backslash after it.
+    pub fn parse_list(text: &str, site: &Config) -> Result<Vec<Self>> {
         let refuse = |one: &str, why: &str| {
             Error::user(format!("--volume={one}: {why}"))
                 .hint("use FROM:TO or FROM:TO:ro, for example --volume=/scratch/me:/data")
@@ -28,37 +72,58 @@ impl Volume {
             if one.is_empty() {
                 continue;
             }
-            volumes.push(Self::parse(one).map_err(|why| refuse(one, &why))?);
+            volumes.push(Self::parse(one, site).map_err(|why| refuse(one, &why))?);
         }
         if volumes.is_empty() { Err(refuse(text, "no volume")) } else { Ok(volumes) }
     }
 
-    fn parse(one: &str) -> std::result::Result<Self, String> {
+    fn parse(one: &str, site: &Config) -> std::result::Result<Self, String> {
         let parts = split(one, ':')?;
-        let (from, to, flags) = match parts.as_slice() {
-            [from, to] => (from, to, &[][..]),
-            [from, to, flags @ ..] => (from, to, flags),
-            _ => return Err("TO is missing".into()),
+        // An image's name has colons of its own, but none of its parts begins with a slash.
+        let is_image = parts.get(2..).is_some_and(|rest| rest.contains(&"squashfs"));
+        let to = if is_image {
+            parts.iter().skip(1).position(|part| part.starts_with('/'))
+        } else {
+            None
         };
-        let from = unescape(from);
-        if !from.starts_with('/') {
-            return Err("FROM must be an absolute path".into());
-        }
-        if from.contains(['\0', '\n']) || from.len() > 4095 {
-            return Err("FROM is not a path".into());
-        }
+        let (from, rest) = parts.split_at(1 + to.unwrap_or(0));
+        let from = from.join(":");
+        let [to, flags @ ..] = rest else { return Err("TO is missing".into()) };
         let to = GuestPath::parse(&unescape(to)).map_err(|e| e.what())?;
-        let mut volume = Self { to, from, read_only: false };
+        let (mut read_only, mut what) = (false, None);
         for flag in flags {
-            match *flag {
-                "ro" => volume.read_only = true,
+            let (name, value) = flag.split_once('=').unwrap_or((flag, ""));
+            let kind = match name {
+                "ro" if value.is_empty() => {
+                    read_only = true;
+                    continue;
+                }
+                "tmpfs" => tmpfs(&from, value)?,
+                "perNodeCache" => cache(&from, value)?,
+                "squashfs" if value.is_empty() => image(&from, site)?,
                 "rec" | "slave" | "private" => {
                     return Err(format!("the flag {flag} is for the site's own mounts"));
                 }
-                other => return Err(format!("unknown flag {other:?}")),
+                _ => return Err(format!("unknown flag {flag:?}")),
+            };
+            if what.replace(kind).is_some() {
+                return Err(format!("{flag} and another flag say what it is"));
             }
         }
-        Ok(volume)
+        let what = match what {
+            Some(what) => what,
+            None if from == NONE => {
+                return Err("none needs tmpfs=size=SIZE or perNodeCache=size=SIZE".into());
+            }
+            None => What::Host(HostPath::parse(&from, &site.volumes)?),
+        };
+        match what {
+            What::Tmpfs(_) | What::Cache { .. } if read_only => {
+                Err("it begins empty, so ro is of no use".into())
+            }
+            What::Image(_) => Ok(Self { to, what, read_only: true }),
+            what => Ok(Self { to, what, read_only }),
+        }
     }
 
     /// Volumes in the order in which they are mounted; two on one target are refused.
@@ -69,11 +134,54 @@ impl Volume {
             if let [a, b] = pair
                 && a.to == b.to
             {
-                let what = format!("--volume: both {} and {} want to be {}", a.from, b.from, a.to);
+                let what = format!("--volume: both {} and {} want to be {}", a.what, b.what, a.to);
                 return Err(Error::user(what).hint("give each volume a target of its own"));
             }
         }
         Ok(volumes)
+    }
+}
+
+/// `size=SIZE[,fs=FS]`.
+fn settings(value: &str) -> std::result::Result<(Size, Option<CacheFs>), String> {
+    let (mut size, mut fs) = (None, None);
+    for setting in value.split(',') {
+        match setting.split_once('=') {
+            Some(("size", text)) => size = Some(text.parse()?),
+            Some(("fs", "xfs")) => fs = Some(CacheFs::Xfs),
+            Some(("fs", "ext4")) => fs = Some(CacheFs::Ext4),
+            Some(("fs", other)) => return Err(format!("{other:?} is not xfs or ext4")),
+            _ => return Err(format!("unknown setting {setting:?}")),
+        }
+    }
+    Ok((size.ok_or("size=SIZE is missing")?, fs))
+}
+
+fn tmpfs(from: &str, value: &str) -> std::result::Result<What, String> {
+    if from != NONE {
+        return Err("a tmpfs comes from nowhere: write none as FROM".into());
+    }
+    match settings(value)? {
+        (size, None) => Ok(What::Tmpfs(size)),
+        _ => Err("a tmpfs has no fs=".into()),
+    }
+}
+
+fn cache(from: &str, value: &str) -> std::result::Result<What, String> {
+    let (size, fs) = settings(value)?;
+    let from = unescape(from);
+    if from != NONE && !from.starts_with('/') {
+        return Err(
+            "FROM must be an absolute path on the storage that shall hold it, or none".into()
+        );
+    }
+    Ok(What::Cache { near: (from != NONE).then_some(from), size, fs })
+}
+
+fn image(from: &str, site: &Config) -> std::result::Result<What, String> {
+    match ImageRef::parse(&unescape(from), &site.names()).map_err(|e| e.what())? {
+        ImageRef::Local(_) => Err("a local: image cannot be a volume; mount its directory".into()),
+        image => Ok(What::Image(image)),
     }
 }
 
@@ -120,58 +228,34 @@ fn escape(text: &str) -> String {
     })
 }
 
+impl fmt::Display for What {
+    /// FROM, as `--volume=` takes it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Host(path) => write!(f, "{path}"),
+            Self::Image(image) => f.write_str(&escape(&image.to_string())),
+            Self::Cache { near: Some(path), .. } => f.write_str(&escape(path)),
+            Self::Tmpfs(_) | Self::Cache { near: None, .. } => f.write_str(NONE),
+        }
+    }
+}
+
 impl fmt::Display for Volume {
     /// As `--volume=` takes it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", escape(&self.from), escape(self.to.as_str()))?;
-        if self.read_only { f.write_str(":ro") } else { Ok(()) }
+        write!(f, "{}:{}", self.what, escape(self.to.as_str()))?;
+        match &self.what {
+            What::Host(_) if self.read_only => f.write_str(":ro"),
+            What::Host(_) => Ok(()),
+            What::Image(_) => f.write_str(":squashfs"),
+            What::Tmpfs(size) => write!(f, ":tmpfs=size={size}"),
+            What::Cache { size, fs, .. } => {
+                write!(f, ":perNodeCache=size={size}")?;
+                fs.map_or(Ok(()), |fs| write!(f, ",fs={}", fs.name()))
+            }
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    #[test]
-    fn a_volume_is_from_to_and_flags() {
-        let list = Volume::parse_list("/scratch/me:/data;/a\\:b:/c\\;d:ro").unwrap();
-        assert_eq!(list[0].to_string(), "/scratch/me:/data");
-        assert_eq!((list[1].from.as_str(), list[1].to.as_str()), ("/a:b", "/c;d"));
-        assert!(list[1].read_only && !list[0].read_only);
-    }
-
-    #[test]
-    fn a_malformed_volume_says_how_to_write_one() {
-        for bad in
-            ["", ";", "/a", "a:/b", "/a:b", "/a:/b:rw2", "/a:/b:slave", "/a:/../b", "/a:/b\\", ":"]
-        {
-            let error = Volume::parse_list(bad).unwrap_err().to_string();
-            assert!(
-                error.contains("--volume=") && error.contains("hint: use FROM:TO"),
-                "{bad}: {error}"
-            );
-        }
-    }
-
-    #[test]
-    fn order_does_not_matter_and_one_target_is_for_one_volume() {
-        let ordered = |text| Volume::in_order(Volume::parse_list(text).unwrap());
-        assert_eq!(ordered("/x:/b;/y:/a").unwrap(), ordered("/y:/a;/x:/b;/x:/b").unwrap());
-        let error = ordered("/x:/a;/y://a/").unwrap_err().to_string();
-        assert!(error.contains("both /x and /y want to be /a"), "{error}");
-    }
-
-    proptest! {
-        #[test]
-        fn what_prints_parses_to_the_same(from in "/[a-z:;\\\\ é]{0,12}", to in "/[a-z:;\\\\ é]{0,12}", read_only: bool) {
-            let volume = Volume { from, to: GuestPath::parse(&to).unwrap(), read_only };
-            prop_assert_eq!(Volume::parse_list(&volume.to_string()).unwrap(), vec![volume]);
-        }
-
-        #[test]
-        fn no_input_is_a_crash(text in "\\PC{0,40}") {
-            let _ = Volume::parse_list(&text);
-        }
-    }
-}
+mod tests;

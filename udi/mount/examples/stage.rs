@@ -6,10 +6,11 @@
 //! image mount, of entering, and how many binds the plan has.
 #![allow(clippy::print_stdout)]
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
 
-use udi::{Ask, Config, Digest, Error, Facts, Plan, Request, Result, User};
+use udi::{Ask, Base, Config, Digest, Error, Facts, Plan, Request, Result, Texts, User};
 use udi_mount::{ImageFile, JobKey, Node, Udi};
 
 struct Options {
@@ -51,10 +52,11 @@ fn measure(options: &Options) -> Result<String> {
     let base = "/run/shifter-bench";
     let node = Node::prepare(base)?;
     let site = Config::parse("[store]\npath = \"/x\"", Path::new("bench"))?;
-    let Ask::Image(request) = Request::parse("bench:1", "", "", &site)? else {
+    let Ask::Image(request) = Request::parse(&Texts::of("bench:1", "", ""), &site)? else {
         return Err(Error::bug("no request"));
     };
-    let facts = Facts { image: Digest::from_bytes(&[0; 32]), user: nobody() };
+    let image = Base::Store(Digest::from_bytes(&[0; 32]));
+    let facts = Facts { image, user: nobody(), variables: BTreeMap::new() };
     let plan = Plan::make(&request, &site, &facts)?;
     let binds = plan.mounts.iter().filter(|m| !m.flags.optional || exists(&m.source)).count();
     let stage = |id| {
@@ -109,8 +111,7 @@ fn wait_until_free(image: &str) {
 }
 
 fn exists(source: &udi::Source) -> bool {
-    let udi::Source::Host(path) = source;
-    path.exists()
+    !matches!(source, udi::Source::Host(path) if !path.exists())
 }
 
 /// One rank: a process of one thread, as Slurm forks them. Entering cannot be undone, so the
@@ -154,5 +155,6 @@ fn nobody() -> User {
         home: "/".into(),
         shell: "/bin/sh".into(),
         group_names: vec![],
+        others: vec![],
     }
 }

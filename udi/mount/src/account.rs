@@ -31,5 +31,6 @@ pub fn user(uid: u32, gid: u32, groups: Vec<u32>) -> Result<User> {
         home: account.dir.to_string_lossy().into_owned(),
         shell: account.shell.to_string_lossy().into_owned(),
         group_names: names,
+        others: Vec::new(),
     })
 }

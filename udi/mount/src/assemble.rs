@@ -80,7 +80,9 @@ fn go_to_work(node: &Node, images: Option<&OwnedFd>) -> Result<String> {
 /// optional source that is absent.
 fn sources(plan: &Plan, site: &Config) -> Result<Vec<Option<OwnedFd>>> {
     let open = |mount: &Mount| {
-        let Source::Host(path) = &mount.source;
+        let Source::Host(path) = &mount.source else {
+            return Err(Error::bug(format!("not yet: {mount}")));
+        };
         let path = path.to_string_lossy();
         match open::open_source(&path) {
             Ok(source) => {
@@ -155,13 +157,15 @@ fn content(file: &SiteFile) -> Result<Option<Cow<'_, [u8]>>> {
     const LONGEST: u64 = 1 << 20;
     match file {
         SiteFile::Made { content, .. } => Ok(Some(Cow::Borrowed(content.as_bytes()))),
-        SiteFile::Copied(path) => match std::fs::metadata(path.as_str()) {
+        SiteFile::Copied { from, optional, .. } => match std::fs::metadata(from) {
             Ok(meta) if meta.is_file() && meta.len() <= LONGEST => {
-                let content = std::fs::read(path.as_str())
-                    .map_err(|e| Error::admin(format!("cannot read {path}")).because(e))?;
+                let content = std::fs::read(from).map_err(|e| {
+                    Error::admin(format!("cannot read {}", from.display())).because(e)
+                })?;
                 Ok(Some(Cow::Owned(content)))
             }
-            _ => Ok(None),
+            _ if *optional => Ok(None),
+            _ => Err(Error::admin(format!("etc.replace: {} is not a file", from.display()))),
         },
     }
 }

@@ -29,12 +29,12 @@ type FileId = (u64, u64);
 /// namespace.
 pub(crate) fn candidates<'a>(mounts: impl IntoIterator<Item = &'a Mount>) -> Vec<Candidate> {
     let of = |mount: &Mount| {
-        let Source::Host(host) = &mount.source;
+        let Source::Host(host) = &mount.source else { return None };
         let host = host.to_string_lossy().into_owned();
         let id = file_id(&host);
-        Candidate { host, inside: mount.target.clone(), attr: attributes(mount), id }
+        Some(Candidate { host, inside: mount.target.clone(), attr: attributes(mount), id })
     };
-    mounts.into_iter().filter(|mount| mount.flags.per_job).map(of).collect()
+    mounts.into_iter().filter(|mount| mount.flags.per_job).filter_map(of).collect()
 }
 
 /// As [`candidates`], of a plan.

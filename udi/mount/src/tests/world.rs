@@ -6,7 +6,7 @@ use std::path::Path;
 
 use backhand::{FilesystemWriter, NodeHeader};
 use rustix::mount::{MountFlags, MountPropagationFlags};
-use udi::{Ask, Config, Digest, Facts, Plan, Request, Result, User};
+use udi::{Ask, Base, Config, Digest, Facts, Plan, Request, Result, Texts, User};
 
 use crate::image::ImageFile;
 use crate::{JobKey, Node, Udi, open, sys};
@@ -112,10 +112,12 @@ impl World {
     /// Stages as slurmstepd would for `user`.
     pub(crate) fn stage(&self, job: Job<'_>) -> Result<Udi> {
         let site = self.site(job.site);
-        let Ask::Image(request) = Request::parse("x:1", job.volume, job.module, &site)? else {
+        let Ask::Image(request) = Request::parse(&Texts::of("x:1", job.volume, job.module), &site)?
+        else {
             panic!("no request");
         };
-        let facts = Facts { image: Digest::from_bytes(&[7; 32]), user: user(job.uid) };
+        let image = Base::Store(Digest::from_bytes(&[7; 32]));
+        let facts = Facts { image, user: user(job.uid), variables: BTreeMap::new() };
         let plan = Plan::make(&request, &site, &facts)?;
         let key = JobKey {
             id: job.id,
@@ -158,6 +160,7 @@ pub(crate) fn user(uid: u32) -> User {
         home: "/home/alice".into(),
         shell: "/bin/sh".into(),
         group_names: vec![(uid, "alice".into())],
+        others: vec![],
     }
 }
 
