@@ -68,6 +68,9 @@ pub(crate) struct Pull {
     /// Let everybody use it, although the registry wanted your login.
     #[arg(long)]
     pub(crate) public: bool,
+    /// Let users read all of its files, also those that its maker closed to them.
+    #[arg(long)]
+    pub(crate) readable: bool,
     /// Pull for another platform than the compute nodes': OS/ARCHITECTURE[/VARIANT].
     #[arg(long, value_name = "PLATFORM", value_parser = platform)]
     pub(crate) platform: Option<String>,

@@ -102,6 +102,7 @@ fn report(pulled: &pull::Pulled, args: &cli::Pull) -> Result<()> {
         return show::print(&show::pretty(&json!({
             "image": pulled.image, "digest": digest, "platform": pulled.picked.info.platform,
             "size": pulled.size, "private": pulled.private, "new": pulled.new,
+            "readable": pulled.readable, "unreadable": pulled.unreadable,
         }))?);
     }
     if args.quiet {

@@ -6,7 +6,8 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Instant;
 
-use udi::{Config, DockerRef, Error, ImageRef, Result};
+use udi::{Config, DockerRef, Error, ImageRef, Modes, Result};
+use udi_store::Unreadable;
 
 use crate::cli;
 use crate::identity::Identity;
@@ -16,7 +17,8 @@ use crate::layer::merge::{Image, Origin};
 use crate::layer::record::{Item, Layer, What};
 use crate::progress::{Progress, size};
 use crate::registry::{Endpoint, Files, Picked, Registry, Stream, pick};
-use crate::wire::{Job, ToReader, ToWriter};
+use crate::show::some_files;
+use crate::wire::{Described, Job, ToReader, ToWriter};
 use crate::{sandbox, writer};
 
 /// Layers under way at once.
@@ -32,6 +34,10 @@ pub(crate) struct Pulled {
     pub(crate) size: u64,
     /// Whether there was anything to do.
     pub(crate) new: bool,
+    /// Whether its files were made readable.
+    pub(crate) readable: bool,
+    /// What ordinary users cannot read in it.
+    pub(crate) unreadable: Unreadable,
 }
 
 /// Pulls as the user, who hands to `channel` what came.
@@ -74,37 +80,61 @@ pub(crate) fn run(
     }
 
     let mut writer = Writer::new(channel)?;
+    let readable = args.readable || config.images.modes == Modes::Readable;
     let job = Job {
         image: asked.to_string(),
         platform: platform.to_owned(),
         digest: picked.digest.clone(),
         private,
         from: registry.endpoint().name(),
+        readable,
     };
     let there = writer.open(job, &progress)?;
-    let (size_of_file, new) = match there {
-        Some(size) => (size, false),
+    let new = there.is_none();
+    let (size_of_file, readable, unreadable) = match there {
+        Some(there) => there,
         None => {
             let reading = Reading {
                 registry: &registry,
                 picked: &picked,
                 writer: &mut writer,
                 progress: &progress,
+                readable,
             };
             let damaged = |error: Error| match error.next_steps().is_empty() {
                 true => error.hint("the image is damaged: build and push it again"),
                 false => error,
             };
             let result = reading.run().map_err(damaged);
-            result.map_err(|error| writer.last_words().unwrap_or(error))?;
-            (writer.done()?, true)
+            let unreadable = result.map_err(|error| writer.last_words().unwrap_or(error))?;
+            (writer.done()?, readable, unreadable)
         }
     };
     progress.say(&match new {
         true => format!("{} in {:.1} s", size(size_of_file), start.elapsed().as_secs_f64()),
         false => "it is in the store already".to_owned(),
     });
-    Ok(Pulled { image: asked.name(), picked, private, size: size_of_file, new })
+    if unreadable.files > 0 {
+        progress.say(&format!(
+            "{} cannot be read by ordinary users; shifterimg pull --readable {} makes {} readable",
+            some_files(&unreadable),
+            again(args),
+            if unreadable.files == 1 { "it" } else { "them" }
+        ));
+    }
+    let image = asked.name();
+    Ok(Pulled { image, picked, private, size: size_of_file, new, readable, unreadable })
+}
+
+/// What was typed, but for how to print: it must mean the same once more.
+fn again(args: &cli::Pull) -> String {
+    let flags = [(args.private, "--private "), (args.public, "--public ")];
+    let mut words: String =
+        flags.iter().filter(|(given, _)| *given).map(|(_, flag)| *flag).collect();
+    if let Some(platform) = &args.platform {
+        words.push_str(&format!("--platform {platform} "));
+    }
+    words + &args.image
 }
 
 fn registry_name(image: &ImageRef) -> Result<&DockerRef> {
@@ -191,13 +221,16 @@ impl Writer {
         }
     }
 
-    /// Announces the pull; gives the size of the image if it is there.
-    fn open(&mut self, job: Job, progress: &Progress) -> Result<Option<u64>> {
+    /// Announces the pull; gives the size of the image if it is there, whether it was made
+    /// readable, and what cannot be read.
+    fn open(&mut self, job: Job, progress: &Progress) -> Result<Option<(u64, bool, Unreadable)>> {
         self.send(&ToWriter::Job(job))?;
         loop {
             match self.answer()? {
                 ToReader::Go => return Ok(None),
-                ToReader::Have { size } => return Ok(Some(size)),
+                ToReader::Have { size, readable, unreadable } => {
+                    return Ok(Some((size, readable, unreadable)));
+                }
                 ToReader::Wait { login, host } => {
                     progress.say(&format!("{login} on {host} is pulling the same image; waiting"));
                 }
@@ -247,10 +280,13 @@ struct Reading<'a> {
     picked: &'a Picked,
     writer: &'a mut Writer,
     progress: &'a Progress,
+    /// Whether what users cannot read is made readable.
+    readable: bool,
 }
 
 impl Reading<'_> {
-    fn run(mut self) -> Result<()> {
+    /// Gives what users cannot read.
+    fn run(mut self) -> Result<Unreadable> {
         let mut layers = self.read_all()?;
         let named = |number: usize| self.picked.layers[number].digest.short().to_owned();
         let mut image = Image::of(&layers, named)?;
@@ -260,6 +296,14 @@ impl Reading<'_> {
             image = Image::of(&layers, named)?;
         }
         drop(layers);
+        let mut unreadable = image.unreadable();
+        if self.readable {
+            image.make_readable();
+            if unreadable.files > 0 {
+                self.progress.say(&format!("made readable: {}", some_files(&unreadable)));
+            }
+            unreadable = image.unreadable();
+        }
         image.describe(self.description()?)?;
         self.writer.send(&ToWriter::Tree)?;
         let (_, devices) = image.send(|message| self.writer.send(&message))?;
@@ -267,7 +311,10 @@ impl Reading<'_> {
             let nodes = if devices == 1 { "node" } else { "nodes" };
             self.progress.say(&format!("left out {devices} device {nodes}: /dev is the host's"));
         }
-        self.writer.send(&ToWriter::Finish(self.picked.info.clone()))
+        let described =
+            Described { info: self.picked.info.clone(), unreadable: unreadable.clone() };
+        self.writer.send(&ToWriter::Finish(Box::new(described)))?;
+        Ok(unreadable)
     }
 
     /// All layers, from the top down; what upper layers hide is not sent.

@@ -5,8 +5,8 @@ use std::io::Write;
 use std::time::Duration;
 
 use udi::{Config, Digest, Error, ImageRef, Result};
-use udi_store::Store;
 use udi_store::publish::{Caller, Listed, Removed};
+use udi_store::{Store, Unreadable};
 
 use crate::cli;
 use crate::identity::Identity;
@@ -78,8 +78,13 @@ pub(crate) fn inspect(config: &Config, identity: &Identity, args: &cli::Inspect)
         .manifest(&digest)?
         .ok_or_else(|| Error::user(format!("{digest} was just removed")))?;
     let path = store.path().join(&located.path);
+    let readable = record.is_made_readable();
+    let unreadable = record.preferred().map(|file| file.unreadable.clone()).unwrap_or_default();
     if args.json {
-        let file = json!({ "path": path, "id": located.file_id, "format": located.format, "size": located.size });
+        let file = json!({
+            "path": path, "id": located.file_id, "format": located.format, "size": located.size,
+            "readable": readable, "unreadable": unreadable,
+        });
         return print(&pretty(&json!({ "image": record.info, "file": file }))?);
     }
     let info = record.info;
@@ -92,6 +97,14 @@ pub(crate) fn inspect(config: &Config, identity: &Identity, args: &cli::Inspect)
     line("platform:    ", &info.platform);
     line("file:        ", &path.display().to_string());
     line("size:        ", &format!("{} ({})", size(located.size), located.format));
+    match (readable, unreadable.files) {
+        (true, _) => line("modes:       ", "made readable for everybody (pull --readable)"),
+        (false, 0) => line("modes:       ", "the image's own"),
+        (false, _) => {
+            line("modes:       ", "the image's own");
+            line("unreadable:  ", &format!("{}, but by pull --readable", some_files(&unreadable)));
+        }
+    }
     line("workdir:     ", &info.workdir);
     line("user:        ", &info.user);
     line("entrypoint:  ", &words(&info.entrypoint));
@@ -177,10 +190,22 @@ pub(crate) fn pretty(value: &serde_json::Value) -> Result<String> {
 }
 
 /// Labels and variables are an image's: nothing in them may reach a terminal as a command.
-fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     text.chars()
         .flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] })
         .collect()
+}
+
+/// `1,234 files (/app/data, /opt/x, …)`
+pub(crate) fn some_files(unreadable: &Unreadable) -> String {
+    let files = if unreadable.files == 1 { "file" } else { "files" };
+    let more = unreadable.files > unreadable.examples.len() as u64;
+    let examples = printable(&unreadable.examples.join(", "));
+    format!(
+        "{} {files} ({examples}{})",
+        indicatif::HumanCount(unreadable.files),
+        if more { ", …" } else { "" }
+    )
 }
 
 fn words(words: &[String]) -> String {

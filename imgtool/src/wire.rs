@@ -8,6 +8,7 @@ use std::io::{self, Read, Write};
 
 use squashfs::{Meta, Special};
 use udi::{Digest, ImageInfo};
+use udi_store::Unreadable;
 
 /// Larger frames are refused.
 const MAX: usize = 8 << 20;
@@ -25,6 +26,16 @@ pub(crate) struct Job {
     pub(crate) private: bool,
     /// The registry that was asked.
     pub(crate) from: String,
+    /// Whether files that users cannot read shall be made readable.
+    pub(crate) readable: bool,
+}
+
+/// The last that is told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Described {
+    pub(crate) info: ImageInfo,
+    /// What users cannot read in the tree that was sent.
+    pub(crate) unreadable: Unreadable,
 }
 
 /// From the reader to the writer. The contents of files come first, numbered from 0 by
@@ -65,7 +76,7 @@ pub(crate) enum ToWriter {
         nth: u32,
     },
     Leave,
-    Finish(ImageInfo),
+    Finish(Box<Described>),
 }
 
 /// From the writer to the reader.
@@ -74,6 +85,9 @@ pub(crate) enum ToReader {
     /// The image was in the store and has the name now.
     Have {
         size: u64,
+        /// Whether its files were made readable.
+        readable: bool,
+        unreadable: Unreadable,
     },
     /// Somebody else is pulling it.
     Wait {
@@ -120,7 +134,7 @@ impl ToWriter {
             }
             Self::Link { name, nth } => frame(to, 11, &[&nth.to_le_bytes(), name]),
             Self::Leave => frame(to, 12, &[]),
-            Self::Finish(info) => frame(to, 13, &[&json(info)?]),
+            Self::Finish(described) => frame(to, 13, &[&json(described)?]),
         }
     }
 
@@ -158,7 +172,10 @@ impl ToWriter {
             }
             11 => Self::Link { nth: fields.u32()?, name: fields.rest() },
             12 => Self::Leave,
-            13 => return serde_json::from_slice(&bytes).map(Self::Finish).map_err(io::Error::from),
+            13 => {
+                let described = serde_json::from_slice(&bytes).map_err(io::Error::from)?;
+                return Ok(Self::Finish(Box::new(described)));
+            }
             _ => return Err(broken()),
         };
         if fields.0.is_empty() { Ok(message) } else { Err(broken()) }

@@ -13,13 +13,13 @@ use std::os::unix::net::UnixStream;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use squashfs::{Contents, Inode, Options, Tree, Writer};
-use udi::{Blame, Config, Digest, Error, ImageInfo, ImageRef, Result};
+use udi::{Blame, Config, Digest, Error, ImageRef, Modes, Result};
 use udi_store::publish::{Claim, Keeper, Lease, Name, Temp};
-use udi_store::{Entry, Store};
+use udi_store::{Entry, Packed, Store};
 
 use crate::identity::Identity;
 use crate::sandbox;
-use crate::wire::{Job, ToReader, ToWriter};
+use crate::wire::{Described, Job, ToReader, ToWriter};
 
 /// More names than any image has.
 const MAX_ENTRIES: u64 = 50_000_000;
@@ -83,21 +83,29 @@ fn serve(
     keeper.tidy();
     let mut from = std::io::BufReader::with_capacity(512 << 10, from);
     let ToWriter::Job(job) = receive(&mut from)? else { return Err(nonsense("no job")) };
+    let modes = if job.readable { Modes::Readable } else { Modes::Keep };
     let name = name(config, identity, job)?;
     let mut lease = wait(&keeper, &name, identity, answers)?;
-    if let Some(record) = keeper.has(&name.entry.digest)? {
+    if let Some(record) = keeper.has(&name.entry.digest, modes)?
+        && let Some(file) = record.preferred()
+    {
         keeper.name(&lease, &name)?;
-        let size = record.preferred().map_or(0, |file| file.size);
-        return Ok(ToReader::Have { size });
+        let (size, unreadable) = (file.size, file.unreadable.clone());
+        return Ok(ToReader::Have { size, readable: record.is_made_readable(), unreadable });
     }
     tell(answers, &ToReader::Go)?;
     let temp = keeper.temp(&lease)?;
-    let (temp, size, info) = pack(&mut from, temp, &mut lease)?;
+    let (temp, size, described) = pack(&mut from, temp, &mut lease)?;
     let file = sha256(&temp, &mut lease)?;
+    let Described { info, unreadable } = described;
     if info.digest.as_ref() != Some(&name.entry.digest) {
         return Err(nonsense("another image than announced"));
     }
-    keeper.publish(&lease, temp, file.clone(), size, info, &name)?;
+    if unreadable.examples.len() > 8 || unreadable.examples.iter().any(|e| e.len() > 16 << 10) {
+        return Err(nonsense("a long list of files"));
+    }
+    let packed = Packed { id: file.clone(), format: "squashfs".into(), size, unreadable };
+    keeper.publish(&lease, temp, packed, modes, info, &name)?;
     Ok(ToReader::Done { file, size })
 }
 
@@ -149,7 +157,7 @@ fn wait(
     }
 }
 
-fn pack(from: &mut impl Read, temp: Temp, lease: &mut Lease) -> Result<(Temp, u64, ImageInfo)> {
+fn pack(from: &mut impl Read, temp: Temp, lease: &mut Lease) -> Result<(Temp, u64, Described)> {
     let file = temp.file.try_clone().map_err(full)?;
     let out = BufWriter::with_capacity(1 << 20, file);
     let mut writer = Writer::new(out, Options::default()).map_err(full)?;
@@ -182,8 +190,8 @@ fn pack(from: &mut impl Read, temp: Temp, lease: &mut Lease) -> Result<(Temp, u6
         }
     }
     let tree = writer.into_tree().map_err(full)?;
-    let (size, info) = plant(from, tree, &contents, lease)?;
-    Ok((temp, size, info))
+    let (size, described) = plant(from, tree, &contents, lease)?;
+    Ok((temp, size, described))
 }
 
 fn plant<W: Write + Seek>(
@@ -191,7 +199,7 @@ fn plant<W: Write + Seek>(
     mut tree: Tree<W>,
     contents: &[Contents],
     lease: &mut Lease,
-) -> Result<(u64, ImageInfo)> {
+) -> Result<(u64, Described)> {
     let mut shared: Vec<Inode> = Vec::new();
     let mut entries = 0u64;
     let mut depth = 0usize;
@@ -231,9 +239,9 @@ fn plant<W: Write + Seek>(
                 tree.link(&name, *inode).map_err(full)?;
                 continue;
             }
-            ToWriter::Finish(info) => {
+            ToWriter::Finish(described) => {
                 let (_, size) = tree.finish().map_err(full)?;
-                return Ok((size, info));
+                return Ok((size, *described));
             }
             _ => return Err(nonsense("contents in the tree")),
         };

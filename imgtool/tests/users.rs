@@ -88,6 +88,68 @@ fn a_user_pulls_and_everybody_uses_it() {
 }
 
 #[test]
+#[ignore = "needs root: it becomes users and mounts"]
+fn files_that_users_cannot_read_are_told_and_made_readable_once_for_all() {
+    let (_fake, world) = site();
+    let pulled = world.tool(ALICE, &["pull", "--json", "plain:1"]).ok();
+    let told = "2 files (/work/data, …) cannot be read by ordinary users; \
+                shifterimg pull --readable plain:1 makes them readable";
+    assert!(pulled.err().lines().any(|line| line == told), "{}", pulled.err());
+    assert_eq!(json(&pulled)["unreadable"]["files"], 2);
+    let again = world.tool(BOB, &["pull", "plain:1"]).ok().err();
+    assert!(again.lines().any(|line| line == told), "{again}");
+    assert!(world.tool(BOB, &["inspect", "plain:1"]).ok().out().contains("unreadable:  2 files"));
+    let plain = world.image();
+    let modes = "stat -c '%a %n' $1/work/* $1/etc/*";
+    let shown = |image: &std::path::Path| {
+        let said = world.in_image(image, &format!("cd $1; {}", modes.replace("$1/", "")));
+        said.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let kept = ["600 work/data", "700 work/tool", "644 etc/hello", "640 etc/shadow"];
+    assert_eq!(shown(&plain), kept);
+
+    let readable = world.tool(BOB, &["pull", "--readable", "--json", "plain:1"]).ok();
+    assert!(readable.err().contains("made readable: 2 files"), "{}", readable.err());
+    assert_eq!(
+        (&json(&readable)["new"], &json(&readable)["readable"]),
+        (&true.into(), &true.into())
+    );
+    assert_eq!(json(&readable)["digest"], json(&pulled)["digest"]);
+    let inspected = json(&world.tool(ALICE, &["inspect", "--json", "plain:1"]).ok());
+    let file = std::path::PathBuf::from(inspected["file"]["path"].as_str().unwrap());
+    assert_ne!(file, plain);
+    assert_eq!(shown(&file), ["644 work/data", "755 work/tool", "644 etc/hello", "640 etc/shadow"]);
+
+    // Who pulls without it takes it from nobody, and there is no more to tell.
+    let third = world.tool(ALICE, &["pull", "--json", "plain:1"]).ok();
+    assert_eq!((&json(&third)["new"], &json(&third)["readable"]), (&false.into(), &true.into()));
+    assert!(!third.err().contains("cannot be read"), "{}", third.err());
+    let after = json(&world.tool(ALICE, &["inspect", "--json", "plain:1"]).ok());
+    assert_eq!(after["file"]["path"], inspected["file"]["path"]);
+
+    // The same image, packed in the same way, is the same file, byte by byte: its name says so.
+    world.tool(ALICE, &["rm", "plain:1"]).ok();
+    assert!(world.files("store").is_empty(), "{:?}", world.files("store"));
+    world.tool(ALICE, &["pull", "--readable", "plain:1"]).ok();
+    assert_eq!(world.image(), file);
+    world.tool(ALICE, &["rm", "plain:1"]).ok();
+    world.tool(ALICE, &["pull", "plain:1"]).ok();
+    assert_eq!(world.image(), plain);
+
+    let private = world.tool(ALICE, &["pull", "--private", "plain:1"]).ok().err();
+    assert!(private.contains("pull --readable --private plain:1 makes"), "{private}");
+    world.tool(ALICE, &["rm", "plain:1"]).ok();
+
+    // A site may want it so for all.
+    world.tool(ALICE, &["rm", "plain:1"]).ok();
+    let text = std::fs::read_to_string(world.path("etc/shifter/shifter.toml")).unwrap();
+    let text = format!("{text}[images]\nmodes = \"readable\"\n");
+    std::fs::write(world.path("etc/shifter/shifter.toml"), text).unwrap();
+    world.tool(ALICE, &["pull", "plain:1"]).ok();
+    assert_eq!(world.image(), file);
+}
+
+#[test]
 #[ignore = "needs root: it becomes users"]
 fn a_private_image_is_invisible_to_others() {
     let (_fake, world) = site();

@@ -4,6 +4,8 @@
 //! that are symbolic links are followed, inside the image; whiteouts hide only what lower
 //! layers brought; a later entry of a layer replaces an earlier one.
 
+mod modes;
+
 use std::collections::BTreeMap;
 
 use squashfs::{Meta, Special};

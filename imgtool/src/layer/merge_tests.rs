@@ -285,6 +285,16 @@ fn layers(script: &Script, filtered: bool) -> (Vec<Layer>, BTreeMap<Origin, u32>
     (layers, left_out)
 }
 
+/// An image of one layer, in which paths that end with `/` are directories.
+pub(super) fn image_of<'a>(files: impl Iterator<Item = (&'a str, Meta)>) -> Image {
+    let mut layer = Layer::default();
+    for (path, meta) in files {
+        let what = if path.ends_with('/') { What::Directory } else { What::File(Some(0)) };
+        layer.push(Item { path: path.trim_end_matches('/').as_bytes(), meta, what }).unwrap();
+    }
+    Image::of(&[layer], named).unwrap()
+}
+
 fn named(number: usize) -> String {
     format!("{number}")
 }

@@ -46,10 +46,16 @@ impl Image {
                 (random >> 56) as u8
             })
             .collect();
-        for (name, content) in [("etc/hello", &b"hello\n"[..]), ("noise", &noise)] {
+        for (name, content, mode) in [
+            ("etc/hello", &b"hello\n"[..], 0o644),
+            ("etc/shadow", b"root:*:1::::::\n", 0o640),
+            ("noise", &noise, 0o644),
+            ("work/data", b"data\n", 0o600),
+            ("work/tool", b"#!/bin/sh\n", 0o700),
+        ] {
             let mut header = tar::Header::new_gnu();
             header.set_size(content.len() as u64);
-            header.set_mode(0o644);
+            header.set_mode(mode);
             header.set_cksum();
             tar.append_data(&mut header, name, content).unwrap();
         }

@@ -23,6 +23,6 @@ pub mod site;
 mod store;
 
 pub use acl::{Access, Principal};
-pub use manifest::{Manifest, PACKING, Packed};
+pub use manifest::{Manifest, Packed, Unreadable, packing};
 pub use reference::{Entry, Reference};
 pub use store::{Located, Store};

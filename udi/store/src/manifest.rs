@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-use udi::{Digest, Error, ImageInfo, Result};
+use udi::{Digest, Error, ImageInfo, Modes, Result};
 
 /// Larger files are no manifests; an image's labels are the largest part.
 pub(crate) const MAX_BYTES: u64 = 8 << 20;
@@ -26,10 +26,27 @@ pub struct Packed {
     pub format: String,
     /// Bytes of the file.
     pub size: u64,
+    /// What ordinary users cannot read in it, as far as they could want to.
+    #[serde(default)]
+    pub unreadable: Unreadable,
+}
+
+/// Files that ordinary users cannot read.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unreadable {
+    /// How many.
+    pub files: u64,
+    /// The paths of a few of them.
+    pub examples: Vec<String>,
 }
 
 /// How images are packed by this release. The name changes when the bytes would.
-pub const PACKING: &str = "squashfs-zstd-128k-1";
+pub fn packing(modes: Modes) -> &'static str {
+    match modes {
+        Modes::Keep => "squashfs-zstd-128k-1",
+        Modes::Readable => "squashfs-zstd-128k-1-readable",
+    }
+}
 
 impl Manifest {
     pub(crate) fn parse(bytes: &[u8], digest: &Digest) -> Result<Self> {
@@ -47,9 +64,24 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// The file to mount: the newest way of packing that is there.
+    /// The file to mount: the readable one, if somebody made it, so that nobody's pull takes
+    /// from others what they could read; else the newest way of packing that is there.
     pub fn preferred(&self) -> Option<&Packed> {
-        self.files.get(PACKING).or_else(|| self.files.values().next_back())
+        self.packed(Modes::Keep).or_else(|| self.files.values().next_back())
+    }
+
+    /// The file that is good enough for who wants `modes`.
+    pub fn packed(&self, modes: Modes) -> Option<&Packed> {
+        let readable = self.files.get(packing(Modes::Readable));
+        match modes {
+            Modes::Readable => readable,
+            Modes::Keep => readable.or_else(|| self.files.get(packing(Modes::Keep))),
+        }
+    }
+
+    /// Whether users can read the files that nodes mount because somebody wanted them to.
+    pub fn is_made_readable(&self) -> bool {
+        self.packed(Modes::Readable).is_some()
     }
 }
 
@@ -68,11 +100,16 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn packed(id: u8, format: &str) -> Packed {
+        let unreadable = Unreadable { files: 1, examples: vec!["/app/a".into()] };
+        Packed { id: Digest::from_bytes(&[id; 32]), format: format.into(), size: 4096, unreadable }
+    }
+
     fn manifest(format: &str) -> (Digest, Vec<u8>) {
         let digest = Digest::from_bytes(&[1; 32]);
-        let packed = Packed { id: Digest::from_bytes(&[2; 32]), format: format.into(), size: 4096 };
         let info = ImageInfo { digest: Some(digest.clone()), ..ImageInfo::default() };
-        let manifest = Manifest { info, files: [(PACKING.to_owned(), packed)].into() };
+        let files = [(packing(Modes::Keep).to_owned(), packed(2, format))].into();
+        let manifest = Manifest { info, files };
         (digest, serde_json::to_vec(&manifest).unwrap())
     }
 
@@ -83,6 +120,31 @@ mod tests {
         assert!(Manifest::parse(&bytes, &Digest::from_bytes(&[3; 32])).is_err());
         let (digest, bytes) = manifest("/../../etc/passwd");
         assert!(Manifest::parse(&bytes, &digest).is_err());
+    }
+
+    #[test]
+    fn the_readable_packing_goes_before_the_image_as_it_is() {
+        let (digest, bytes) = manifest("squashfs");
+        let mut record = Manifest::parse(&bytes, &digest).unwrap();
+        assert_eq!(record.packed(Modes::Readable), None);
+        assert_eq!(record.packed(Modes::Keep), record.preferred());
+        let readable = packed(9, "squashfs");
+        record.files.insert(packing(Modes::Readable).to_owned(), readable.clone());
+        for found in
+            [record.preferred(), record.packed(Modes::Keep), record.packed(Modes::Readable)]
+        {
+            assert_eq!(found, Some(&readable));
+        }
+    }
+
+    #[test]
+    fn a_record_of_an_older_release_is_read() {
+        let (digest, bytes) = manifest("squashfs");
+        let mut json: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+        let file = &mut json["files"][packing(Modes::Keep)];
+        file.as_object_mut().unwrap().remove("unreadable").unwrap();
+        let record = Manifest::parse(&serde_json::to_vec(&json).unwrap(), &digest).unwrap();
+        assert_eq!(record.preferred().unwrap().unreadable, Unreadable::default());
     }
 
     proptest! {

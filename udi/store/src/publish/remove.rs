@@ -2,7 +2,7 @@
 
 use rustix::fs::AtFlags;
 use rustix::io::Errno;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use udi::{Digest, Error, ImageRef, Result};
@@ -73,7 +73,12 @@ impl Keeper<'_> {
         let names = self.list()?;
         let mut names = names.iter().filter(|n| n.entry.digest == *digest).peekable();
         let Some(record) = self.store.manifest(digest)? else { return Ok(()) };
-        let files = record.files.values().map(|f| (manifest::image_path(&f.id, &f.format), f.size));
+        // An image in which nothing was to be made readable is one file, packed in two ways.
+        let files: BTreeMap<_, _> = record
+            .files
+            .values()
+            .map(|f| (manifest::image_path(&f.id, &f.format), f.size))
+            .collect();
         if names.peek().is_some() {
             let access = names.try_fold(BTreeSet::new(), |mut users, name| {
                 users.insert(name.private?);
@@ -82,7 +87,7 @@ impl Keeper<'_> {
             let access = access.map_or(Access::Public, Access::Users);
             // The record first: what may be looked up may be opened, but for a moment.
             self.set_access(&manifest::path(digest), &access)?;
-            return files.into_iter().try_for_each(|(path, _)| self.set_access(&path, &access));
+            return files.keys().try_for_each(|path| self.set_access(path, &access));
         }
         // Who has it open or mounted keeps it: the bytes go with the last user.
         self.unlink(&manifest::path(digest))?;

@@ -4,9 +4,10 @@ use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
-use udi::{Digest, ImageInfo, ImageRef, Names, StoreConfig};
+use udi::{Digest, ImageInfo, ImageRef, Modes, Names, StoreConfig};
 
 use super::*;
+use crate::manifest::{Packed, Unreadable};
 use crate::reference::Entry;
 
 const AMD64: &str = "linux/amd64";
@@ -47,16 +48,23 @@ fn name(text: &str, n: u8, uid: u32, private: bool) -> Name {
 }
 
 fn publish(fixture: &Fixture, name: &Name) {
+    publish_with(fixture, name, Modes::Keep);
+}
+
+fn publish_with(fixture: &Fixture, name: &Name, modes: Modes) {
     let keeper = fixture.store.keeper().unwrap();
     let Claim::Mine(lease) = keeper.lease(name.entry.digest.hex(), "x").unwrap() else { panic!() };
-    if keeper.has(&name.entry.digest).unwrap().is_some() {
+    if keeper.has(&name.entry.digest, modes).unwrap().is_some() {
         return keeper.name(&lease, name).unwrap();
     }
     let mut temp = keeper.temp(&lease).unwrap();
     temp.file.write_all(b"squash").unwrap();
     let info = ImageInfo { digest: Some(name.entry.digest.clone()), ..ImageInfo::default() };
-    let id = Digest::from_bytes(&[name.entry.digest.hex().as_bytes()[0]; 32]);
-    keeper.publish(&lease, temp, id, 6, info, name).unwrap();
+    let id = [name.entry.digest.hex().as_bytes()[0], modes as u8];
+    let id = Digest::from_bytes(&[id; 16].concat().try_into().unwrap());
+    let unreadable = Unreadable { files: 1, examples: Vec::new() };
+    let packed = Packed { id, format: "squashfs".into(), size: 6, unreadable };
+    keeper.publish(&lease, temp, packed, modes, info, name).unwrap();
 }
 
 fn may(fixture: &Fixture, n: u8, uid: u32) -> bool {
@@ -145,11 +153,33 @@ fn a_second_private_pull_lets_its_user_in_and_a_public_one_everybody() {
 }
 
 #[test]
+fn who_could_use_an_image_can_use_it_when_somebody_else_has_made_it_readable() {
+    for private in [true, false] {
+        let fixture = fixture();
+        publish(&fixture, &name("app:1", 1, ALICE, private));
+        let plain = fixture.store.locate(&digest(1)).unwrap();
+        publish_with(&fixture, &name("app:1", 1, BOB, true), Modes::Readable);
+        let readable = fixture.store.locate(&digest(1)).unwrap();
+        assert_ne!(plain.path, readable.path);
+        let keeper = fixture.store.keeper().unwrap();
+        for path in [&plain.path, &readable.path] {
+            let users = crate::Access::Users([ALICE, BOB].into());
+            let expected = if private { users } else { crate::Access::Public };
+            assert_eq!(keeper.access(path).unwrap(), expected);
+        }
+        // A pull that does not ask for it takes it from nobody.
+        publish(&fixture, &name("app:2", 1, ALICE, false));
+        assert_eq!(fixture.store.locate(&digest(1)).unwrap(), readable);
+        assert!(may(&fixture, 1, 7));
+    }
+}
+
+#[test]
 fn an_image_goes_with_its_last_name() {
     let fixture = fixture();
     publish(&fixture, &name("app:1", 1, ALICE, false));
     publish(&fixture, &name("app:1", 1, BOB, true));
-    publish(&fixture, &name("app:2", 1, ALICE, false));
+    publish_with(&fixture, &name("app:2", 1, ALICE, false), Modes::Readable);
     let keeper = fixture.store.keeper().unwrap();
     let remove = |text: &str, uid, admin| {
         keeper.remove(text, &image(text), &Caller { uid, login: "x".into(), admin })
@@ -162,7 +192,8 @@ fn an_image_goes_with_its_last_name() {
     assert!(may(&fixture, 1, BOB) && !may(&fixture, 1, ALICE));
     assert!(fixture.store.resolve(&image("app:1"), AMD64, ALICE).is_err());
     let removed = remove("app:1", BOB, false).unwrap();
-    assert_eq!((removed.images, removed.bytes), (vec![digest(1)], 6));
+    assert_eq!((removed.images, removed.bytes), (vec![digest(1)], 12));
+    assert!(keeper.names("images/30").unwrap().is_empty());
     assert!(!may(&fixture, 1, BOB));
     let error = remove("app:1", BOB, false).unwrap_err();
     assert!(error.to_string().contains("app:1: no such image"), "{error}");

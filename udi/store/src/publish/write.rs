@@ -8,13 +8,13 @@ use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
-use udi::{Digest, Error, ImageInfo, ImageRef, Result};
+use udi::{Digest, Error, ImageInfo, ImageRef, Modes, Result};
 
 use super::Keeper;
 use super::lease::{Lease, fnv};
 use crate::acl::{self, Access, Acl};
 use crate::beneath;
-use crate::manifest::{self, Manifest, PACKING, Packed};
+use crate::manifest::{self, Manifest, Packed, packing};
 use crate::reference::{self, Entry};
 
 /// A file in the making. Nobody but the store's owner can read it; it goes when dropped.
@@ -55,13 +55,13 @@ impl Keeper<'_> {
         Ok(Temp { file: file.into(), dir, name })
     }
 
-    /// Publishes the finished `image` of `size` bytes, whose sha256 is `id`, under `name`.
+    /// Publishes the finished `image`, which is `packed` with `modes`, under `name`.
     pub fn publish(
         &self,
         lease: &Lease,
         image: Temp,
-        id: Digest,
-        size: u64,
+        packed: Packed,
+        modes: Modes,
         info: ImageInfo,
         name: &Name,
     ) -> Result<()> {
@@ -71,12 +71,12 @@ impl Keeper<'_> {
                 "an image was packed for another digest than it was pulled for",
             ));
         }
-        let path = manifest::image_path(&id, "squashfs");
-        self.place(image, &path, &Access::Users(BTreeSet::new()))?;
+        // Who may use the image as it was packed before may use this one, which takes its place.
+        let access = self.access(&manifest::path(&digest))?;
+        self.place(image, &manifest::image_path(&packed.id, &packed.format), &access)?;
         let mut record = self.store.manifest(&digest)?.unwrap_or_default();
         record.info = info;
-        record.files.insert(PACKING.to_owned(), Packed { id, format: "squashfs".into(), size });
-        let access = self.access(&manifest::path(&digest))?;
+        record.files.insert(packing(modes).to_owned(), packed);
         self.put(lease, &manifest::path(&digest), &record, &access)?;
         self.name(lease, name)
     }
@@ -110,18 +110,19 @@ impl Keeper<'_> {
         self.put(lease, &format!("refs/{path}"), &reference, &access)
     }
 
-    /// Whether the image is there, with its file.
-    pub fn has(&self, digest: &Digest) -> Result<Option<Manifest>> {
+    /// What is known of the image, if it is there with a file for who wants `modes`.
+    pub fn has(&self, digest: &Digest, modes: Modes) -> Result<Option<Manifest>> {
         let Some(record) = self.store.manifest(digest)? else { return Ok(None) };
-        let Some(packed) = record.files.get(PACKING) else { return Ok(None) };
+        let Some(packed) = record.packed(modes) else { return Ok(None) };
         let path = manifest::image_path(&packed.id, &packed.format);
         Ok(beneath::open(self.store.top(), &path, OFlags::PATH).is_ok().then_some(record))
     }
 
     /// Lets one more user, or everybody, read an image: first the file, then its record.
     fn admit(&self, digest: &Digest, private: Option<u32>) -> Result<()> {
-        let record =
-            self.has(digest)?.ok_or_else(|| Error::bug("a name for an image that is not there"))?;
+        let record = self
+            .has(digest, Modes::Keep)?
+            .ok_or_else(|| Error::bug("a name for an image that is not there"))?;
         let files = record.files.values().map(|f| manifest::image_path(&f.id, &f.format));
         for path in files.chain([manifest::path(digest)]) {
             let access = match (self.access(&path)?, private) {
