@@ -37,7 +37,7 @@ pub use version::{BUILT_FOR, Version, running};
 #[doc(hidden)]
 pub mod __private {
     pub use crate::{
-        export::{array, set_version},
+        export::{BUILT_FOR_TEXT, array, set_version},
         raw::{job_descriptor, spank_handle},
     };
 }
