@@ -161,7 +161,9 @@ fn parse(text: &str, names: &Names) -> Parsed<ImageRef> {
     if let Some(path) = text.strip_prefix("local:") {
         return parse_local(path).map(ImageRef::Local);
     }
-    parse_docker(text.strip_prefix("docker:").unwrap_or(text), names).map(ImageRef::Docker)
+    // Other tools have it with two slashes.
+    let name = text.strip_prefix("docker://").or(text.strip_prefix("docker:")).unwrap_or(text);
+    parse_docker(name, names).map(ImageRef::Docker)
 }
 
 fn parse_docker(text: &str, names: &Names) -> Parsed<DockerRef> {
@@ -341,6 +343,7 @@ mod tests {
         for (typed, meant) in [
             ("ubuntu", "docker:docker.io/library/ubuntu:latest"),
             ("docker:ubuntu:14.04", "docker:docker.io/library/ubuntu:14.04"),
+            ("docker://ubuntu:14.04", "docker:docker.io/library/ubuntu:14.04"),
             ("nersc/app:1", "docker:docker.io/nersc/app:1"),
             ("ghcr.io/a/b/c:x", "docker:ghcr.io/a/b/c:x"),
             ("localhost/x", "docker:localhost/x:latest"),
