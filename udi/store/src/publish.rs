@@ -6,6 +6,7 @@
 
 mod lease;
 mod list;
+mod rehearse;
 mod remove;
 mod write;
 

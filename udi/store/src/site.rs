@@ -2,7 +2,7 @@
 
 use std::fs::{File, Metadata};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use udi::{Config, Error, Result};
 
@@ -19,20 +19,49 @@ pub fn load(path: &Path) -> Result<Config> {
     Config::parse(&read(path, 0)?, path)
 }
 
+/// Whether nobody but root can have written the file or directory `path`, or put it there.
+///
+/// For what root runs or reads on the site's behalf, besides the configuration. Errors are
+/// the site's.
+pub fn check(path: &Path) -> Result<()> {
+    let cannot = |error| Error::admin(format!("cannot look at {}", path.display())).because(error);
+    let real = above(path, 0).map_err(|fault| match fault {
+        Fault::Unseen(error) => cannot(error),
+        Fault::Open(error) => error,
+    })?;
+    trusted(&real, &real.symlink_metadata().map_err(cannot)?, 0, false)
+}
+
+/// Why a path is not good enough.
+enum Fault {
+    Unseen(std::io::Error),
+    Open(Error),
+}
+
+/// The real place of `path`, if every directory above belongs to root or `owner` and only
+/// they can write it.
+fn above(path: &Path, owner: u32) -> std::result::Result<PathBuf, Fault> {
+    // A link in the path could change between the check and the open: all is judged at its
+    // real place, and what is opened is judged again.
+    let real = path.canonicalize().map_err(Fault::Unseen)?;
+    for (above, dir) in real.ancestors().skip(1).enumerate() {
+        let meta = dir.symlink_metadata().map_err(Fault::Unseen)?;
+        // What is root's in a sticky directory (/tmp) nobody else can replace. The file's own
+        // directory gets no such grace: nobody but root has any business there.
+        let sticky = above > 0 && meta.mode() & 0o1000 != 0;
+        trusted(dir, &meta, owner, sticky).map_err(Fault::Open)?;
+    }
+    Ok(real)
+}
+
 /// The text of `path`, if it and every parent belong to root or `owner` and only they can
 /// write them.
 fn read(path: &Path, owner: u32) -> Result<String> {
     let cannot = |error| Error::admin(format!("cannot read {}", path.display())).because(error);
-    // A link in the path could change between the check and the open: all is judged at its
-    // real place, and what is opened is judged again.
-    let real = path.canonicalize().map_err(cannot)?;
-    for (above, dir) in real.ancestors().skip(1).enumerate() {
-        let meta = dir.symlink_metadata().map_err(cannot)?;
-        // What is root's in a sticky directory (/tmp) nobody else can replace. The file's own
-        // directory gets no such grace: nobody but root has any business there.
-        let sticky = above > 0 && meta.mode() & 0o1000 != 0;
-        trusted(dir, &meta, owner, sticky)?;
-    }
+    let real = above(path, owner).map_err(|fault| match fault {
+        Fault::Unseen(error) => cannot(error),
+        Fault::Open(error) => error,
+    })?;
     let flags = (rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK).bits();
     let flags = i32::from_ne_bytes(flags.to_ne_bytes());
     let file = File::options().read(true).custom_flags(flags).open(&real).map_err(cannot)?;
@@ -109,6 +138,25 @@ mod tests {
         std::os::unix::fs::chown(&file, Some(1), None).unwrap();
         let error = read(&file, 0).unwrap_err();
         assert!(error.to_string().contains("belongs to uid 1"), "{error}");
+    }
+
+    #[test]
+    fn what_root_runs_for_the_site_is_judged_in_the_same_way() {
+        check(Path::new("/bin/sh")).unwrap();
+        check(Path::new("/usr/bin")).unwrap();
+        if us() != 0 {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let program = dir.path().join("hook");
+        assert!(check(&program).unwrap_err().what().contains("cannot look at"));
+        fs::write(&program, "").unwrap();
+        mode(&program, 0o775);
+        assert!(check(&program).unwrap_err().to_string().contains("chmod go-w"));
+        mode(&program, 0o755);
+        check(&program).unwrap();
+        std::os::unix::fs::chown(dir.path(), Some(1), None).unwrap();
+        assert!(check(&program).unwrap_err().what().contains("belongs to uid 1"));
     }
 
     #[test]

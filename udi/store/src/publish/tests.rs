@@ -281,3 +281,12 @@ fn a_store_of_somebody_else_is_not_trusted() {
     let owner = rustix::process::geteuid().as_raw().to_string();
     assert!(open(&owner).unwrap_err().what().contains("others than its owner"));
 }
+
+#[test]
+fn a_rehearsal_of_writing_leaves_nothing() {
+    let fixture = fixture();
+    let keeper = fixture.store.keeper().unwrap();
+    keeper.rehearse(&crate::Access::Public).unwrap();
+    keeper.rehearse(&crate::Access::Users([ALICE].into())).unwrap();
+    assert_eq!(keeper.names("tmp").unwrap(), []);
+}
