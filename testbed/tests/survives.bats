@@ -174,3 +174,51 @@ srun sh -c 'touch $SCRATCH/started; exec sleep 300'")
     assert_success
     nothing_is_left "$before"
 }
+
+@test "after a crash of the node: it comes back clean, and the job runs there again" {
+    job=$(submitted -w c2 --requeue --image=debian:12 <<<"#!/bin/bash
+[[ \$SLURM_RESTART_COUNT ]] && exec srun sh -c 'cat /etc/os-release && touch $SCRATCH/again-$BATS_TEST_NUMBER'
+srun sh -c 'touch $SCRATCH/started; exec sleep 300'")
+    started
+    docker kill "${TESTBED_NAME:-shifter}-c2"
+    # Slurm would notice by itself, after SlurmdTimeout.
+    on ctl scontrol update nodename=c2 state=down reason=crashed
+    docker start "${TESTBED_NAME:-shifter}-c2"
+    back() { on ctl scontrol update nodename=c2 state=resume; [[ $(on ctl sinfo -h -n c2 -o %T) == idle ]]; }
+    eventually 30 back
+    on ctl scontrol update "jobid=$job" starttime=now
+    eventually 30 has_ended "$job"
+    run on ctl rm "$SCRATCH/again-$BATS_TEST_NUMBER"
+    assert_success
+    # A machine that starts mounts in an order of its own.
+    eventually 60 nodes_are_idle
+    as_before() { diff <(sort <<<"$before") <(state_of_nodes | sort); }
+    eventually 10 as_before
+}
+
+@test "after srun itself is told to end, or its terminal goes" {
+    for signal in TERM HUP; do
+        held it -N2 -n2 --image=debian:12
+        on ctl pkill -"$signal" -u alice -x srun
+        ends it
+        eventually 60 nodes_are_idle
+    done
+    nothing_is_left "$before"
+}
+
+@test "an image that is removed while the job waits: the job fails, says so, and the node is fine" {
+    registry=${TESTBED_SUBNET:-198.18.57}.5:5000
+    python3 "$BATS_TEST_DIRNAME/images.py" "$BATS_TEST_TMPDIR/oci"
+    skopeo copy -q --dest-tls-verify=false "oci:$BATS_TEST_TMPDIR/oci/other:1" "docker://$registry/waited:1"
+    alice 'shifterimg pull -q waited:1'
+    job=$(as alice sbatch --parsable -J survives -H -w c1 --image=waited:1 --output=waited.out --wrap 'srun cat /note')
+    alice 'shifterimg rm waited:1'
+    on ctl scontrol release "$job"
+    eventually 30 has_ended "$job"
+    run alice 'cat waited.out; rm waited.out'
+    on registry rm -rf /var/lib/registry/open/docker/registry/v2/repositories/waited
+    assert_output --partial 'no such image in the store'
+    assert_output --partial 'hint: '
+    assert_equal "$(state_of "$job")" FAILED
+    nothing_is_left "$before"
+}
