@@ -109,7 +109,7 @@ impl Error {
 }
 
 /// `text` with control characters escaped, so that it is one line on any terminal.
-fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     text.chars().fold(String::with_capacity(text.len()), |mut out, c| {
         if c.is_control() {
             out.extend(c.escape_default());

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::error::printable;
 use crate::request::{cache_directory, check_source, protected, protecting};
 use crate::{
     CacheFs, Config, Digest, Error, GuestPath, Home, Request, Result, Scratch, SiteMount, Size,
-    User, Volume, What,
+    User, Volume, What, Word,
 };
 
 /// What is known of the job on this node when the plan is made.
@@ -34,6 +35,8 @@ pub enum Base {
 /// may be used is found out by opening it, once, in `udi-mount`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
+    /// The image's name, without the digest.
+    pub name: String,
     /// The image that everything else lies over.
     pub image: Base,
     /// How much may be written into it, in memory; nothing where it is read-only.
@@ -202,6 +205,7 @@ impl Plan {
             mounts.push(volume_mount(volume, site, facts)?);
         }
         Ok(Self {
+            name: request.image().name(),
             image: facts.image.clone(),
             writable: request.writable(),
             files: files(site, &facts.user)?,
@@ -346,45 +350,75 @@ fn files(site: &Config, user: &User) -> Result<Vec<SiteFile>> {
 }
 
 impl fmt::Display for Plan {
-    /// A mount table with the origin of each line: what users paste into tickets.
+    /// A mount table with the origin of each line: what a dry run shows, and what users paste
+    /// into tickets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.image {
-            Base::Store(digest) => writeln!(f, "image  {digest}")?,
-            Base::Local(path) => writeln!(f, "image  local:{path}")?,
-        }
+        let mut rows = vec![["TARGET", "SOURCE", "TYPE", "OPTIONS", "BECAUSE OF"].map(Into::into)];
+        rows.push(self.root());
         if let Some(size) = self.writable {
-            writeln!(f, "upper  tmpfs size={size} [--image-writable={size}]")?;
+            let origin = format!("--{}={size}", Word::Writable.option());
+            rows.push(row("/", format!("size={size}"), "tmpfs", "rw,over-the-image", origin));
         }
-        for file in &self.files {
-            match file {
-                SiteFile::Made { path, .. } => writeln!(f, "file   {path} (made)")?,
-                SiteFile::Copied { path, from, .. } if from.as_os_str() == path.as_str() => {
-                    writeln!(f, "file   {path} (the host's)")?;
-                }
-                SiteFile::Copied { path, from, .. } => {
-                    writeln!(f, "file   {path} (the host's {})", from.display())?;
-                }
+        rows.extend(self.files.iter().map(file_row));
+        rows.extend(self.mounts.iter().map(Mount::row));
+        let mut widths = [0; 5];
+        for cells in &rows {
+            for (width, cell) in widths.iter_mut().zip(cells) {
+                // What is longer sticks out, and the other lines stay where they are.
+                let length = Some(cell.chars().count()).filter(|length| *length <= WIDEST);
+                *width = length.unwrap_or(0).max(*width);
             }
         }
-        self.mounts.iter().try_for_each(|mount| writeln!(f, "{mount}"))
+        rows.iter().try_for_each(|cells| {
+            let padded = cells.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
+            writeln!(f, "{}", padded.collect::<Vec<_>>().join("  ").trim_end())
+        })
     }
 }
 
-impl fmt::Display for Mount {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let target = &self.target;
-        match &self.source {
-            Source::Host(from) if from.as_os_str() == target.as_str() => {
-                write!(f, "bind   {target}")?
-            }
-            Source::Host(from) => write!(f, "bind   {} -> {target}", from.display())?,
-            Source::Tmpfs { size, .. } => write!(f, "tmpfs  size={size} -> {target}")?,
-            Source::Cache(CachePlan { directory, size, fs }) => {
-                let (directory, fs) = (directory.display(), fs.name());
-                write!(f, "cache  {fs} size={size} in {directory} -> {target}")?;
-            }
-            Source::Image(digest) => write!(f, "data   {digest} -> {target}")?,
+/// The widest column that others are moved for.
+const WIDEST: usize = 40;
+
+/// A line of the table: where, what, its type, how, because of whom.
+type Row = [String; 5];
+
+fn row(target: &str, source: impl Into<String>, kind: &str, options: &str, origin: String) -> Row {
+    let options = if options.is_empty() { "-" } else { options };
+    let (target, source) = (printable(target), printable(&source.into()));
+    [target, source, kind.into(), options.into(), printable(&origin)]
+}
+
+fn file_row(file: &SiteFile) -> Row {
+    let (source, options) = match file {
+        SiteFile::Made { .. } => ("made".to_owned(), ""),
+        SiteFile::Copied { from, optional, .. } => {
+            (from.display().to_string(), if *optional { "optional" } else { "" })
         }
+    };
+    row(file.path().as_str(), source, "file", options, "every image".into())
+}
+
+impl Plan {
+    fn root(&self) -> Row {
+        let (source, kind) = match &self.image {
+            Base::Store(digest) => (digest.to_string(), "image"),
+            Base::Local(path) => (path.to_string(), "local"),
+        };
+        let origin = format!("--{}={}", Word::Image.option(), self.name);
+        row("/", source, kind, "ro", origin)
+    }
+}
+
+impl Mount {
+    fn row(&self) -> Row {
+        let (source, kind) = match &self.source {
+            Source::Host(from) => (from.display().to_string(), "bind"),
+            Source::Tmpfs { size, .. } => (format!("size={size}"), "tmpfs"),
+            Source::Cache(CachePlan { directory, size, fs }) => {
+                (format!("size={size} in {}", directory.display()), fs.name())
+            }
+            Source::Image(digest) => (digest.to_string(), "image"),
+        };
         let flags = [
             (self.flags.read_only, "ro"),
             (self.flags.dev, "dev"),
@@ -394,14 +428,25 @@ impl fmt::Display for Mount {
             (self.rights == Rights::User, "as-user"),
         ];
         let words: Vec<&str> = flags.iter().filter(|(on, _)| *on).map(|(_, word)| *word).collect();
-        if !words.is_empty() {
-            write!(f, " {}", words.join(","))?;
-        }
-        match &self.origin {
-            Origin::Builtin => f.write_str(" [every image]"),
-            Origin::Site => f.write_str(" [site]"),
-            Origin::Module(name) => write!(f, " [module {name}]"),
-            Origin::Volume(typed) => write!(f, " [--volume={typed}]"),
+        row(self.target.as_str(), source, kind, &words.join(","), self.origin.to_string())
+    }
+}
+
+impl fmt::Display for Mount {
+    /// On one line of its own, for messages.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [target, source, kind, options, origin] = self.row();
+        write!(f, "{kind} {source} on {target} {options} [{origin}]")
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Builtin => f.write_str("every image"),
+            Self::Site => f.write_str("site"),
+            Self::Module(name) => write!(f, "--module={name}"),
+            Self::Volume(typed) => write!(f, "--volume={typed}"),
         }
     }
 }
@@ -458,24 +503,25 @@ mod tests {
 
     #[test]
     fn the_plan_reads_like_a_mount_table() {
-        let expected = format!(
-            "image  sha256:{}
-file   /etc/passwd (made)
-file   /etc/group (made)
-file   /etc/nsswitch.conf (made)
-file   /etc/hosts (the host's)
-bind   /proc rec,slave [every image]
-bind   /sys rec,slave [every image]
-bind   /dev dev,rec,slave [every image]
-bind   /tmp rec,slave,optional [every image]
-bind   /var/tmp rec,slave,optional [every image]
-bind   /var/spool/slurmd rec,slave,optional [every image]
-bind   /home rec,slave [site]
-bind   /opt/mpich/lib -> /opt/site/mpich ro,rec,slave [module mpich]
-bind   /scratch/me -> /data ro,rec,slave,as-user [--volume=/scratch/me:/data:ro]
-",
-            "01".repeat(32)
-        );
+        let expected = "
+TARGET              SOURCE             TYPE   OPTIONS               BECAUSE OF
+/                   sha256:DIGEST  image  ro                    --image=docker:docker.io/library/x:1
+/etc/passwd         made               file   -                     every image
+/etc/group          made               file   -                     every image
+/etc/nsswitch.conf  made               file   -                     every image
+/etc/hosts          /etc/hosts         file   optional              every image
+/proc               /proc              bind   rec,slave             every image
+/sys                /sys               bind   rec,slave             every image
+/dev                /dev               bind   dev,rec,slave         every image
+/tmp                /tmp               bind   rec,slave,optional    every image
+/var/tmp            /var/tmp           bind   rec,slave,optional    every image
+/var/spool/slurmd   /var/spool/slurmd  bind   rec,slave,optional    every image
+/home               /home              bind   rec,slave             site
+/opt/site/mpich     /opt/mpich/lib     bind   ro,rec,slave          --module=mpich
+/data               /scratch/me        bind   ro,rec,slave,as-user  --volume=/scratch/me:/data:ro
+"
+        .trim_start()
+        .replace("DIGEST", &"01".repeat(32));
         assert_eq!(plan(1001).unwrap().to_string(), expected);
     }
 
@@ -501,24 +547,26 @@ bind   /scratch/me -> /data ro,rec,slave,as-user [--volume=/scratch/me:/data:ro]
              none:/d:perNodeCache=size=1M,fs=ext4;data@sha256:{digest}:/x:squashfs"
         );
         let table = plan_of(1001, &volumes, "1G", site).unwrap().to_string();
+        let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+        let lines: Vec<String> = table.lines().map(words).collect();
         for line in [
-            "upper  tmpfs size=1G [--image-writable=1G]",
-            "file   /etc/group (the host's /etc/shifter/group)",
-            "tmpfs  size=1G -> /tmp rec,slave [every image]",
-            "bind   /var/tmp rec,slave,optional [every image]",
-            "bind   /home/alice rec,slave,optional,as-user [site]",
-            "bind   /mnt/bb/7/in -> /in rec,slave,as-user [--volume=${BB}/in:/in]",
-            "tmpfs  size=1G -> /m [--volume=none:/m:tmpfs=size=1G]",
-            "cache  xfs size=1T in /scratch/.caches -> /c [--volume=/scratch/me:/c:perNodeCache=size=1T]",
-            "cache  ext4 size=1M in /local/caches -> /d [--volume=none:/d:perNodeCache=size=1M,fs=ext4]",
+            "/ size=1G tmpfs rw,over-the-image --image-writable=1G",
+            "/etc/group /etc/shifter/group file - every image",
+            "/tmp size=1G tmpfs rec,slave every image",
+            "/var/tmp /var/tmp bind rec,slave,optional every image",
+            "/home/alice /home/alice bind rec,slave,optional,as-user site",
+            "/in /mnt/bb/7/in bind rec,slave,as-user --volume=${BB}/in:/in",
+            "/m size=1G tmpfs - --volume=none:/m:tmpfs=size=1G",
+            "/c size=1T in /scratch/.caches xfs - --volume=/scratch/me:/c:perNodeCache=size=1T",
+            "/d size=1M in /local/caches ext4 - --volume=none:/d:perNodeCache=size=1M,fs=ext4",
             &format!(
-                "data   sha256:{digest} -> /x ro,as-user \
-                 [--volume=docker\\:docker.io/library/data@sha256\\:{digest}:/x:squashfs]"
+                "/x sha256:{digest} image ro,as-user \
+                 --volume=docker:docker.io/library/data@sha256:{digest}:/x:squashfs"
             ),
         ] {
-            assert!(table.contains(line), "{line}\nis not in\n{table}");
+            assert!(lines.iter().any(|found| found == line), "{line}\nis not in\n{table}");
         }
-        assert!(!table.contains("/etc/group (made)"));
+        assert_eq!(lines.iter().filter(|line| line.contains("/etc/group")).count(), 1);
         let unset = plan_of(1001, "$BBX:/in", "", site).unwrap_err();
         assert!(unset.what().contains("BBX is not set in the job's environment"), "{unset}");
     }

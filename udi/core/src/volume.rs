@@ -233,7 +233,8 @@ impl fmt::Display for What {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Host(path) => write!(f, "{path}"),
-            Self::Image(image) => f.write_str(&escape(&image.to_string())),
+            // Its colons are no separators: see `Volume::parse`.
+            Self::Image(image) => write!(f, "{image}"),
             Self::Cache { near: Some(path), .. } => f.write_str(&escape(path)),
             Self::Tmpfs(_) | Self::Cache { near: None, .. } => f.write_str(NONE),
         }
