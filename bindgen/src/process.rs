@@ -1,4 +1,4 @@
-//! For programs that a Slurm daemon starts.
+//! Processes: those that a Slurm daemon starts, and the command that a plugin is in.
 
 /// Makes sure that nothing but standard input, output and error is kept open from the daemon that
 /// started this program: its listening sockets would stay taken while the program hangs.
@@ -14,4 +14,17 @@ pub fn close_inherited_files() {
             unsafe { libc::close(fd) };
         }
     }
+}
+
+/// Ends the command that the plugin is in, with `status`, before it asks slurmctld for anything.
+///
+/// No exit hook of any plugin is called, ours and others': Slurm is in the middle of calling them
+/// all, one by one, and does not expect to be called meanwhile. What was printed is printed.
+pub fn end(status: u8) -> ! {
+    use std::io::Write;
+    let _printed_as_far_as_it_can_be = std::io::stdout().flush();
+    // SAFETY: null is every stream of the C library's.
+    unsafe { libc::fflush(std::ptr::null_mut()) };
+    // SAFETY: ends the process, whatever it is in.
+    unsafe { libc::_exit(status.into()) }
 }

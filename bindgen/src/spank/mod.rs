@@ -13,7 +13,7 @@ use std::fmt;
 pub use boundary::Slot;
 pub use handle::Spank;
 pub use item::StepId;
-pub use option::{Argument, Given, Opt, Origin};
+pub use option::{Argument, Given, Opt, Origin, option_variable};
 pub use policy::Hook;
 
 #[doc(hidden)]

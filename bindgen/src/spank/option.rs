@@ -11,8 +11,7 @@ use crate::{Error, ErrorKind, raw, text};
 /// One option, for example `--image=NAME`.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Opt {
-    /// The name without the dashes; at most 75 bytes. On the node it travels as
-    /// `_SLURM_SPANK_OPTION_<plugin>_<name>`.
+    /// The name without the dashes in front; at most 75 bytes. It travels as [`option_variable`].
     pub name: &'static str,
     /// Whether a value follows.
     pub argument: Argument,
@@ -63,6 +62,13 @@ impl Given {
         self.values.retain(|(given, _)| *given != name);
         self.values.push((name, value));
     }
+}
+
+/// The variable that an option travels in, as Slurm spells it: in a step's environment on the node,
+/// among what the job carries, and, behind `SLURM_SPANK_`, in the environment of a job.
+pub fn option_variable(plugin: &str, option: &str) -> String {
+    let spelled = |name: &str| name.replace(|c: char| !c.is_ascii_alphanumeric(), "_");
+    format!("_SLURM_SPANK_OPTION_{}_{}", spelled(plugin), spelled(option))
 }
 
 impl Spank<'_> {
@@ -141,6 +147,12 @@ impl Argument {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_option_travels_by_slurms_own_spelling() {
+        let variable = option_variable("shifter", "image-dry-run");
+        assert_eq!(variable, "_SLURM_SPANK_OPTION_shifter_image_dry_run");
+    }
 
     #[test]
     fn the_last_occurrence_counts() {
