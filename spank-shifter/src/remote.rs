@@ -7,9 +7,8 @@ use std::path::Path;
 
 use slurm::log;
 use slurm::spank::{Spank, StepId};
-use udi::{Ask, Base, Config, Error, Facts, Plan, Request, Result};
-use udi_mount::{JobKey, Node, Udi};
-use udi_store::Store;
+use udi::{Ask, Base, Config, Error, Facts, ImageRef, Plan, Request, Result};
+use udi_mount::{JobKey, Node, Opened, Udi};
 
 use crate::options::Options;
 use crate::submit::VAR_STEP;
@@ -59,31 +58,26 @@ fn check_release() -> Result<()> {
 }
 
 fn udi(spank: &Spank<'_>, request: &Request, site: &Config) -> Result<Udi> {
-    let node = Node::prepare(Node::BASE)?;
+    let node = Node::prepare(Node::BASE)?.logging(|line| log::info(&format!("shifter: {line}")));
     let uid = spank.uid().map_err(slurm_refused)?;
     let job = JobKey {
         id: spank.job_id().map_err(slurm_refused)?,
-        identity: format!(
-            "uid={uid} restart={} {}",
-            spank.restart_count().unwrap_or(0),
-            request.identity()
-        ),
+        run: format!("uid={uid} restart={}", spank.restart_count().unwrap_or(0)),
+        identity: request.identity(),
         of_job: spank.getenv_os(VAR_STEP).map_err(slurm_refused)?.is_none(),
     };
     node.stage(&job, site, &Plan::per_job(site)?, || {
-        let digest = request.image().digest().cloned().ok_or_else(|| unpinned(request))?;
+        let image = match request.image() {
+            ImageRef::Local(path) => Base::Local(path.clone()),
+            image => Base::Store(image.digest().cloned().ok_or_else(|| unpinned(request))?),
+        };
         let gid = spank.gid().map_err(slurm_refused)?;
         let groups = spank.supplementary_gids().map_err(slurm_refused)?;
-        let user = udi_mount::user(uid, gid, groups)?;
-        let store = Store::open(&site.store)?;
-        let image = udi_mount::open_image(&store, &digest, &user)?;
-        let plan = Plan::make(
-            request,
-            site,
-            &Facts { image: Base::Store(digest), user, variables: BTreeMap::new() },
-        )?;
+        let user = node.user(uid, gid, groups, &site.etc.users)?;
+        let plan = Plan::make(request, site, &Facts { image, user, variables: BTreeMap::new() })?;
         log::debug(&format!("shifter: job {}\n{plan}", job.id));
-        Ok((plan, image))
+        let opened = Opened::of(&plan, site)?;
+        Ok((plan, opened))
     })
 }
 

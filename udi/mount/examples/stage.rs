@@ -59,14 +59,15 @@ fn measure(options: &Options) -> Result<String> {
     let facts = Facts { image, user: nobody(), variables: BTreeMap::new() };
     let plan = Plan::make(&request, &site, &facts)?;
     let binds = plan.mounts.iter().filter(|m| !m.flags.optional || exists(&m.source)).count();
-    let stage = |id| {
+    let stage = |id: u32| {
         let file = std::fs::File::open(&options.image)
             .map_err(|e| Error::user(format!("cannot open {}", options.image)).because(e))?;
         let image = ImageFile { fd: file.into(), name: "bench".into(), kind: "squashfs".into() };
-        let key = JobKey { id, identity: id.to_string(), of_job: true };
+        let run = id.to_string();
+        let key = JobKey { id, run, identity: String::new(), of_job: true };
         let plan = plan.clone();
         let start = Instant::now();
-        let udi = node.stage(&key, &site, &[], || Ok((plan, image)))?;
+        let udi = node.stage(&key, &site, &[], || Ok((plan, image.into())))?;
         Ok::<_, Error>((udi, start.elapsed().as_micros()))
     };
     let (mut cold, mut warm, mut enter) = (Vec::new(), Vec::new(), Vec::new());

@@ -7,41 +7,51 @@
 use std::borrow::Cow;
 use std::os::fd::OwnedFd;
 
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::Mode;
 use rustix::io::Errno;
-use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags};
-use udi::{Config, Error, Mount, Origin, Plan, Result, Rights, SiteFile, Source};
+use rustix::mount::{MountAttrFlags, MoveMountFlags, OpenTreeFlags};
+use udi::{Config, Error, Mount, Origin, Plan, Result, Rights, SiteFile, Size, Source, User};
 
 use crate::guest::{SiteLayer, Tree, is_directory};
-use crate::image::ImageFile;
+use crate::layers::Layers;
 use crate::node::{self, Node};
+use crate::opened::{BaseFile, Opened};
 use crate::proc::Proc;
 use crate::sys::{self, MountAttr};
-use crate::{fault, image, namespace, open};
+use crate::{fault, idmap, image, namespace, open};
 
 /// Builds the UDI and gives its mount namespace. The caller's own is not changed.
 pub(crate) fn assemble(
     node: &Node,
     plan: &Plan,
     site: &Config,
-    image: &ImageFile,
+    opened: &Opened,
 ) -> Result<OwnedFd> {
-    open::in_thread("assemble", || in_this_thread(node, plan, site, image))
+    open::in_thread("assemble", || in_this_thread(node, plan, site, opened))
 }
 
-fn in_this_thread(node: &Node, plan: &Plan, site: &Config, file: &ImageFile) -> Result<OwnedFd> {
+fn in_this_thread(node: &Node, plan: &Plan, site: &Config, opened: &Opened) -> Result<OwnedFd> {
     sys::unshare_fs().map_err(fault::bug("cannot leave the process's root"))?;
     let proc = Proc::open()?;
     let host = proc.namespace()?;
     // What the host gives is taken here; the rest happens where there is nothing of the host.
     let files = plan.files.iter().map(content).collect::<Result<Vec<_>>>()?;
-    let sources = sources(plan, site)?;
-    let (image, images) = image::mount(node, &host, file)?;
+    let sources = sources(node, &host, plan, site, opened)?;
+    let (image, images) = base(node, &host, &opened.base)?;
+    if plan.writable.is_some()
+        && let Err(errno) = idmap::exchange_with_root(&image, &plan.user)
+    {
+        node.log(&format!(
+            "--image-writable: this kernel cannot show root's files of an image as the user's \
+             ({errno}): only what the image lets the user write can be written"
+        ));
+    }
     let place = go_to_work(node, images.as_ref())?;
     let namespace = namespace::unshare(&host, &proc)?;
     let layers = Layers::attach(&place, &image)?;
     let image = Tree::new(image, &proc);
     let mut over = SiteLayer::new(layers.open_site()?, &image)?;
+    let upper = plan.writable.map(|size| layers.upper(size, &image, &plan.user)).transpose()?;
     for (file, content) in plan.files.iter().zip(&files) {
         if let Some(content) = content {
             over.put(file.path(), content)?;
@@ -52,7 +62,7 @@ fn in_this_thread(node: &Node, plan: &Plan, site: &Config, file: &ImageFile) -> 
             over.mount_point(&mount.target, source).map_err(|e| blame(mount, e))?;
         }
     }
-    let root = Tree::new(layers.merge()?, &proc);
+    let root = Tree::new(layers.merge(upper.is_some())?, &proc);
     let plan = judged_in(plan, &root);
     for (mount, source) in plan.mounts.iter().zip(&sources) {
         if let Some(source) = source {
@@ -76,51 +86,97 @@ fn go_to_work(node: &Node, images: Option<&OwnedFd>) -> Result<String> {
     }
 }
 
-/// What the plan shows, opened with the rights the plan says and detached; nothing for an
-/// optional source that is absent.
-fn sources(plan: &Plan, site: &Config) -> Result<Vec<Option<OwnedFd>>> {
-    let open = |mount: &Mount| {
-        let Source::Host(path) = &mount.source else {
-            return Err(Error::bug(format!("not yet: {mount}")));
-        };
-        let path = path.to_string_lossy();
-        match open::open_source(&path) {
-            Ok(source) => {
-                if mount.rights == Rights::User {
-                    Plan::check_source(mount, &Proc::open()?.path_of(&source)?, site)?;
-                }
-                Ok(Some(source))
-            }
-            Err(Errno::NOENT) if mount.flags.optional => Ok(None),
-            Err(errno) => Err(unopened(mount, &path, errno)),
-        }
+/// What the UDI lies over, detached, and the namespace in which the node keeps its images.
+fn base(node: &Node, host: &OwnedFd, base: &BaseFile) -> Result<(OwnedFd, Option<OwnedFd>)> {
+    let directory = match base {
+        BaseFile::Image(file) => return image::mount(node, host, file),
+        BaseFile::Directory(directory) => directory,
     };
-    let of = |rights| plan.mounts.iter().filter(move |mount| mount.rights == rights);
-    let mut by_root = of(Rights::Root).map(open).collect::<Result<Vec<_>>>()?.into_iter();
+    let failed = || fault::site("cannot take the image's directory");
+    let tree = rustix::mount::open_tree(directory, "", CLONE).map_err(failed())?;
+    let set = MountAttrFlags::MOUNT_ATTR_RDONLY
+        | MountAttrFlags::MOUNT_ATTR_NOSUID
+        | MountAttrFlags::MOUNT_ATTR_NODEV;
+    let propagation = libc::MS_PRIVATE;
+    let attr = MountAttr { set: u64::from(set.bits()), propagation, recursive: false };
+    sys::mount_setattr(&tree, attr).map_err(failed())?;
+    Ok((tree, node.images()?))
+}
+
+/// What the plan shows, opened or made with the rights the plan says and detached; nothing for
+/// an optional source that is absent.
+fn sources(
+    node: &Node,
+    host: &OwnedFd,
+    plan: &Plan,
+    site: &Config,
+    opened: &Opened,
+) -> Result<Vec<Option<OwnedFd>>> {
+    let hosts_of_user = || {
+        let hosts = plan.mounts.iter().filter(|mount| matches!(mount.source, Source::Host(_)));
+        hosts.filter(|mount| mount.rights == Rights::User)
+    };
     let mut by_user = Vec::new();
-    if of(Rights::User).next().is_some() {
+    if hosts_of_user().next().is_some() {
         let user = &plan.user;
         by_user = open::as_account(user.uid, user.gid, &user.groups, || {
-            of(Rights::User).map(open).collect::<Result<Vec<_>>>()
+            hosts_of_user().map(|mount| of_host(mount, site)).collect::<Result<Vec<_>>>()
         })?;
     }
     let mut by_user = by_user.into_iter();
-    let in_order = plan.mounts.iter().map(|mount| match mount.rights {
-        Rights::Root => by_root.next().flatten(),
-        Rights::User => by_user.next().flatten(),
-    });
-    let detach = |(mount, source): (_, Option<OwnedFd>)| {
-        source.map(|source| detached(mount, &source)).transpose()
+    let source = |mount: &Mount| {
+        let found = match &mount.source {
+            Source::Host(_) if mount.rights == Rights::User => by_user.next().flatten(),
+            Source::Host(_) => of_host(mount, site)?,
+            Source::Tmpfs { size, shared } => {
+                return memory(mount, *size, *shared, &plan.user).map(Some);
+            }
+            Source::Image(digest) => {
+                let file = opened.data.get(digest).ok_or_else(|| {
+                    Error::bug(format!("nobody opened the image of the line `{mount}`"))
+                })?;
+                return image::mount(node, host, file).map(|(tree, _)| Some(tree));
+            }
+            Source::Cache(_) => return Err(Error::bug(format!("not yet: {mount}"))),
+        };
+        found.map(|source| detached(mount, &source)).transpose()
     };
-    plan.mounts.iter().zip(in_order).map(detach).collect()
+    plan.mounts.iter().map(source).collect()
 }
+
+/// Opens what is on the host, with the calling thread's rights.
+fn of_host(mount: &Mount, site: &Config) -> Result<Option<OwnedFd>> {
+    let Source::Host(path) = &mount.source else { return Ok(None) };
+    let path = path.to_string_lossy();
+    match open::open_source(&path) {
+        Ok(source) => {
+            if mount.rights == Rights::User {
+                Plan::check_source(mount, &Proc::open()?.path_of(&source)?, site)?;
+            }
+            Ok(Some(source))
+        }
+        Err(Errno::NOENT) if mount.flags.optional => Ok(None),
+        Err(errno) => Err(unopened(mount, &path, errno)),
+    }
+}
+
+/// An empty directory in memory: everybody's, as `/tmp` is, or the user's alone.
+fn memory(mount: &Mount, size: Size, shared: bool, user: &User) -> Result<OwnedFd> {
+    let ids = if shared { (0, 0) } else { (user.uid, user.gid) };
+    let (uid, gid, size) = (ids.0.to_string(), ids.1.to_string(), size.bytes().to_string());
+    let mode = if shared { "1777" } else { "0700" };
+    let options = [("mode", mode), ("uid", &uid), ("gid", &gid), ("size", &size)];
+    node::tmpfs(&format!("the line `{mount}`"), &options, MountAttrFlags::empty())
+}
+
+const CLONE: OpenTreeFlags = OpenTreeFlags::OPEN_TREE_CLONE
+    .union(OpenTreeFlags::OPEN_TREE_CLOEXEC)
+    .union(OpenTreeFlags::AT_EMPTY_PATH);
 
 /// A copy of what is at `source`, with the flags that the plan gives it; not attached anywhere.
 fn detached(mount: &Mount, source: &OwnedFd) -> Result<OwnedFd> {
     let failed = || fault::site(format!("cannot mount the line `{mount}`"));
-    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE
-        | OpenTreeFlags::OPEN_TREE_CLOEXEC
-        | OpenTreeFlags::AT_EMPTY_PATH;
+    let mut flags = CLONE;
     if mount.flags.recursive {
         flags |= OpenTreeFlags::AT_RECURSIVE;
     }
@@ -167,55 +223,6 @@ fn content(file: &SiteFile) -> Result<Option<Cow<'_, [u8]>>> {
             _ if *optional => Ok(None),
             _ => Err(Error::admin(format!("etc.replace: {} is not a file", from.display()))),
         },
-    }
-}
-
-/// The directory in which a UDI is put together: a tmpfs with `img`, `site` and `root`.
-struct Layers {
-    work: OwnedFd,
-}
-
-impl Layers {
-    fn attach(place: &str, image: &OwnedFd) -> Result<Self> {
-        let work = node::tmpfs("the site layer", "0755", "64m", MountAttrFlags::empty())?;
-        let failed = || fault::bug("cannot lay out the layers");
-        rustix::mount::move_mount(&work, "", CWD, place, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
-            .map_err(failed())?;
-        for directory in ["img", "site", "root"] {
-            rustix::fs::mkdirat(&work, directory, Mode::from_raw_mode(0o755)).map_err(failed())?;
-        }
-        rustix::mount::move_mount(image, "", &work, "img", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
-            .map_err(failed())?;
-        rustix::process::fchdir(&work).map_err(failed())?;
-        Ok(Self { work })
-    }
-
-    fn open_site(&self) -> Result<OwnedFd> {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        rustix::fs::openat(&self.work, "site", flags, Mode::empty())
-            .map_err(fault::bug("cannot open a layer"))
-    }
-
-    /// The overlay of both layers, attached at `root`. It has no upper layer, so it cannot be
-    /// written. The layers' names are short and say nothing, for users see them.
-    fn merge(&self) -> Result<OwnedFd> {
-        let context = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(
-            fault::site("this node's kernel cannot mount overlay (try: modprobe overlay)"),
-        )?;
-        let set = |key, value| rustix::mount::fsconfig_set_string(&context, key, value);
-        set("source", "shifter")
-            .and_then(|()| set("lowerdir", "site:img"))
-            .and_then(|()| rustix::mount::fsconfig_create(&context))
-            .map_err(fault::mounting("the image's overlay", &context))?;
-        let attr = MountAttrFlags::MOUNT_ATTR_RDONLY
-            | MountAttrFlags::MOUNT_ATTR_NOSUID
-            | MountAttrFlags::MOUNT_ATTR_NODEV;
-        let tree = rustix::mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attr)
-            .map_err(fault::mounting("the image's overlay", &context))?;
-        let onto = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
-        rustix::mount::move_mount(&tree, "", &self.work, "root", onto)
-            .map_err(fault::bug("cannot attach the overlay"))?;
-        Ok(tree)
     }
 }
 

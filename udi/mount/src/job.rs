@@ -6,8 +6,8 @@ use rustix::fs::{CWD, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use udi::{Config, Error, Plan, Result};
 
-use crate::image::ImageFile;
 use crate::node::Node;
+use crate::opened::Opened;
 use crate::udi::Udi;
 use crate::{assemble, fault, image, late, namespace};
 
@@ -16,7 +16,9 @@ use crate::{assemble, fault, image, late, namespace};
 pub struct JobKey {
     /// Slurm's job id.
     pub id: u32,
-    /// One line that differs for another user, request or run of the job.
+    /// One line that differs for another user or run of the job.
+    pub run: String,
+    /// One line that differs for another inside.
     pub identity: String,
     /// Whether this is what the job asked for: then its later steps shall find it. A step
     /// that asks for something else gets a UDI of its own.
@@ -35,32 +37,42 @@ pub struct Dropped {
 impl Node {
     /// The UDI for a step: the job's, if it is staged already, else a new one.
     ///
-    /// `make` gives the plan and the image, opened with the user's rights; it is called only
-    /// when something must be staged.
+    /// `make` gives the plan and its images, opened with the user's rights; it is called only
+    /// when something must be staged. A step of the job's whose inside is not that of the job's
+    /// first (another value of a variable) has a UDI of its own.
     pub fn stage(
         &self,
         job: &JobKey,
         site: &Config,
         per_job: &[udi::Mount],
-        make: impl FnOnce() -> Result<(Plan, ImageFile)>,
+        make: impl FnOnce() -> Result<(Plan, Opened)>,
     ) -> Result<Udi> {
         let directory = self.path(&format!("jobs/{}", job.id));
         let lock = lock(&directory)?;
         let pin = format!("{directory}/udi");
         let request = format!("{directory}/request");
-        if job.of_job
-            && std::fs::read_to_string(&request).is_ok_and(|known| known == job.identity)
+        let mut of_job = job.of_job;
+        if of_job
+            && let Ok(known) = std::fs::read_to_string(&request)
+            && let Some((run, identity)) = known.split_once('\n')
+            && run == job.run
             && let Some(namespace) = namespace::pinned(&pin)
         {
-            unlock(&lock)?;
-            return Ok(Udi { namespace, lock, late: late::candidates(per_job), pinned: true });
+            if identity == job.identity {
+                unlock(&lock)?;
+                return Ok(Udi { namespace, lock, late: late::candidates(per_job), pinned: true });
+            }
+            of_job = false;
         }
-        let (plan, file) = make()?;
-        let used = format!("{directory}/images/{}", file.name);
-        std::fs::write(&used, "")
-            .map_err(|e| Error::admin(format!("cannot write {used}")).because(e))?;
-        let namespace = assemble::assemble(self, &plan, site, &file)?;
-        let pinned = job.of_job && keep(&namespace, &pin, &request, &job.identity)?;
+        let (plan, opened) = make()?;
+        for image in opened.names() {
+            let used = format!("{directory}/images/{image}");
+            std::fs::write(&used, "")
+                .map_err(|e| Error::admin(format!("cannot write {used}")).because(e))?;
+        }
+        let namespace = assemble::assemble(self, &plan, site, &opened)?;
+        let known = format!("{}\n{}", job.run, job.identity);
+        let pinned = of_job && keep(&namespace, &pin, &request, &known)?;
         unlock(&lock)?;
         if site.node.image_linger > 0 {
             // Between two epilogs there may be days. What fails here, the next one will say.
@@ -119,14 +131,14 @@ impl Node {
 
 /// Pins the UDI for the job's later steps. Where the node cannot pin (a namespace that is
 /// younger than slurmd's by the kernel's count), every step stages for itself.
-fn keep(namespace: &OwnedFd, pin: &str, request: &str, identity: &str) -> Result<bool> {
+fn keep(namespace: &OwnedFd, pin: &str, request: &str, known: &str) -> Result<bool> {
     namespace::unpin(pin).map_err(fault::site(format!("cannot unpin {pin}")))?;
     let write = |path: &str, text: &str| {
         std::fs::write(path, text)
             .map_err(|e| Error::admin(format!("cannot write {path}")).because(e))
     };
     write(pin, "")?;
-    write(request, identity)?;
+    write(request, known)?;
     Ok(namespace::pin(namespace, pin).is_ok())
 }
 

@@ -10,24 +10,29 @@ mod account;
 mod assemble;
 mod fault;
 mod guest;
+mod idmap;
 mod image;
 mod job;
 mod kernel;
 mod late;
+mod layers;
+mod local;
 mod loopdev;
 mod namespace;
 mod node;
 mod open;
+mod opened;
 mod proc;
 mod sys;
 mod udi;
 
-pub use crate::account::{own_uid, user};
+pub use crate::account::own_uid;
 pub use crate::image::ImageFile;
 pub use crate::job::{Dropped, JobKey};
 pub use crate::kernel::check as check_kernel;
 pub use crate::node::Node;
 pub use crate::open::{as_account, open_image};
+pub use crate::opened::{BaseFile, Opened};
 pub use crate::udi::Udi;
 
 #[cfg(test)]

@@ -25,6 +25,7 @@ use crate::{fault, namespace, open};
 #[derive(Debug)]
 pub struct Node {
     base: String,
+    log: fn(&str),
 }
 
 impl Node {
@@ -35,7 +36,7 @@ impl Node {
     /// is a look at it. slurmd's start calls it, and every staging.
     pub fn prepare(base: &str) -> Result<Self> {
         crate::kernel::check()?;
-        let node = Self { base: base.to_owned() };
+        let node = Self { base: base.to_owned(), log: |_| () };
         if !is_ours(base)? {
             let parent = Path::new(base).parent().and_then(Path::to_str).unwrap_or("/");
             let _lock = lock_directory(parent)?;
@@ -49,9 +50,20 @@ impl Node {
         Ok(node)
     }
 
+    /// The same node, which from now on says with `log` what its administrator should know:
+    /// what hooks print, and what its kernel cannot do.
+    #[must_use]
+    pub fn logging(self, log: fn(&str)) -> Self {
+        Self { log, ..self }
+    }
+
+    pub(crate) fn log(&self, line: &str) {
+        (self.log)(line);
+    }
+
     /// A node whose directory is there already, for tearing down: nothing is made.
     pub fn existing(base: &str) -> Result<Option<Self>> {
-        Ok(is_ours(base)?.then(|| Self { base: base.to_owned() }))
+        Ok(is_ours(base)?.then(|| Self { base: base.to_owned(), log: |_| () }))
     }
 
     /// Whether what the host mounts from now on appears inside UDIs that run already.
@@ -89,8 +101,8 @@ impl Node {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(errno) => return Err(failed()(errno)),
         }
-        let tree =
-            tmpfs("mode=0700 for /run/shifter", "0700", "16m", MountAttrFlags::MOUNT_ATTR_NOEXEC)?;
+        let options = [("mode", "0700"), ("size", "16m")];
+        let tree = tmpfs("for /run/shifter", &options, MountAttrFlags::MOUNT_ATTR_NOEXEC)?;
         let onto = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
         rustix::mount::move_mount(&tree, "", CWD, base.as_str(), onto).map_err(failed())?;
         // Unbindable, so that no bind of /run copies our pins; it is private then too, and a
@@ -125,7 +137,7 @@ fn is_ours(base: &str) -> Result<bool> {
 }
 
 /// An exclusive lock on a directory, until the descriptor is dropped.
-fn lock_directory(path: &str) -> Result<OwnedFd> {
+pub(crate) fn lock_directory(path: &str) -> Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let directory = rustix::fs::openat(CWD, path, flags, Mode::empty())
         .map_err(fault::site(format!("cannot open {path}")))?;
@@ -135,13 +147,12 @@ fn lock_directory(path: &str) -> Result<OwnedFd> {
 }
 
 /// A new tmpfs, not attached anywhere.
-pub(crate) fn tmpfs(what: &str, mode: &str, size: &str, attr: MountAttrFlags) -> Result<OwnedFd> {
+pub(crate) fn tmpfs(what: &str, options: &[(&str, &str)], attr: MountAttrFlags) -> Result<OwnedFd> {
     let context = rustix::mount::fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)
         .map_err(fault::site("cannot mount a tmpfs"))?;
-    let set = |key, value| rustix::mount::fsconfig_set_string(&context, key, value);
+    let set = |key: &str, value: &str| rustix::mount::fsconfig_set_string(&context, key, value);
     set("source", "shifter")
-        .and_then(|()| set("mode", mode))
-        .and_then(|()| set("size", size))
+        .and_then(|()| options.iter().try_for_each(|(key, value)| set(key, value)))
         .and_then(|()| rustix::mount::fsconfig_create(&context))
         .map_err(fault::mounting(&format!("a tmpfs ({what})"), &context))?;
     let attr = attr | MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
@@ -153,7 +164,8 @@ pub(crate) fn tmpfs(what: &str, mode: &str, size: &str, attr: MountAttrFlags) ->
 fn empty_namespace(work: &str) -> Result<OwnedFd> {
     let proc = Proc::open()?;
     let namespace = namespace::unshare(&proc.namespace()?, &proc)?;
-    let tree = tmpfs("for images", "0700", "1m", MountAttrFlags::MOUNT_ATTR_NOEXEC)?;
+    let options = [("mode", "0700"), ("size", "1m")];
+    let tree = tmpfs("for images", &options, MountAttrFlags::MOUNT_ATTR_NOEXEC)?;
     let onto = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
     rustix::mount::move_mount(&tree, "", CWD, work, onto)
         .map_err(fault::site("cannot attach a tmpfs"))?;

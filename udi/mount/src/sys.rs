@@ -1,8 +1,9 @@
 //! System calls that no crate wraps. The only unsafe code of this crate.
 #![allow(unsafe_code)]
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
+use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::thread::UnshareFlags;
 
@@ -58,6 +59,82 @@ pub(crate) fn mount_setattr(mount: impl AsFd, attr: MountAttr) -> Result<()> {
     if done == 0 { Ok(()) } else { last() }
 }
 
+/// Shows the owners of the files on the detached mount `mount` as `user_namespace` maps them.
+pub(crate) fn mount_idmap(mount: impl AsFd, user_namespace: impl AsFd) -> Result<()> {
+    let raw = libc::mount_attr {
+        attr_set: libc::MOUNT_ATTR_IDMAP,
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: user_namespace.as_fd().as_raw_fd().unsigned_abs().into(),
+    };
+    // SAFETY: the path is an empty C string, and the kernel reads `raw` for its given size.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_fd().as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            &raw const raw,
+            size_of::<libc::mount_attr>(),
+        )
+    };
+    if done == 0 { Ok(()) } else { last() }
+}
+
+/// A user namespace with these maps of user and group ids.
+///
+/// It begins in a child, for only a process of one thread can have a new one. The child runs
+/// nothing but the system calls below, and is no child by SIGCHLD or a plain wait(2): Slurm does
+/// not see it.
+pub(crate) fn user_namespace(uids: &str, gids: &str) -> Result<OwnedFd> {
+    let (wait, go) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+    let args = libc::clone_args {
+        flags: libc::CLONE_NEWUSER as u64,
+        pidfd: 0,
+        child_tid: 0,
+        parent_tid: 0,
+        exit_signal: 0,
+        stack: 0,
+        stack_size: 0,
+        tls: 0,
+        set_tid: 0,
+        set_tid_size: 0,
+        cgroup: 0,
+    };
+    // SAFETY: as fork(2); the kernel reads `args` for its given size.
+    let child =
+        unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<libc::clone_args>()) };
+    match child {
+        ..0 => last(),
+        0 => {
+            let mut byte = 0u8;
+            // SAFETY: the child's own copy; the descriptor is not used again in it.
+            unsafe { libc::close(go.as_raw_fd()) };
+            // Ends when the parent lets go of its end, also by dying.
+            // SAFETY: reads one byte into `byte`.
+            unsafe { libc::read(wait.as_raw_fd(), (&raw mut byte).cast(), 1) };
+            // SAFETY: ends the child without running anything of the parent's.
+            unsafe { libc::_exit(0) }
+        }
+        child => {
+            let path = |name: &str| format!("/proc/{child}/{name}");
+            let write = |name: &str, map: &str| {
+                let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+                let file = rustix::fs::openat(CWD, path(name), flags, Mode::empty())?;
+                rustix::io::write(&file, map.as_bytes()).map(|_| ())
+            };
+            let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+            let namespace = write("uid_map", uids)
+                .and_then(|()| write("gid_map", gids))
+                .and_then(|()| rustix::fs::openat(CWD, path("ns/user"), flags, Mode::empty()));
+            drop(go);
+            // SAFETY: waits for the child just made and asks for nothing.
+            unsafe { libc::waitpid(child as libc::pid_t, std::ptr::null_mut(), libc::__WALL) };
+            namespace
+        }
+    }
+}
+
 /// `NS_GET_MNTNS_ID` of linux/nsfs.h, since 6.12.
 const NS_GET_MNTNS_ID: libc::Ioctl = 0x8008_b705_u32 as libc::Ioctl;
 
@@ -67,6 +144,20 @@ pub(crate) fn namespace_id(namespace: impl AsFd) -> Result<u64> {
     // SAFETY: the request writes one u64.
     let done = unsafe { libc::ioctl(namespace.as_fd().as_raw_fd(), NS_GET_MNTNS_ID, &raw mut id) };
     if done == 0 { Ok(id) } else { last() }
+}
+
+/// Whether somebody has the file open for writing, as far as its file system can tell: only then
+/// is a read lease refused for a moment (fcntl(2)).
+pub(crate) fn has_writers(file: impl AsFd) -> bool {
+    let file = file.as_fd().as_raw_fd();
+    // SAFETY: the command takes a number.
+    let leased = unsafe { libc::fcntl(file, libc::F_SETLEASE, libc::F_RDLCK) };
+    if leased != 0 {
+        return last::<()>() == Err(Errno::AGAIN);
+    }
+    // SAFETY: the command takes a number.
+    unsafe { libc::fcntl(file, libc::F_SETLEASE, libc::F_UNLCK) };
+    false
 }
 
 const LOOP_CTL_GET_FREE: libc::Ioctl = 0x4C82;

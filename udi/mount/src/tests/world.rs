@@ -121,11 +121,12 @@ impl World {
         let plan = Plan::make(&request, &site, &facts)?;
         let key = JobKey {
             id: job.id,
-            identity: format!("{} {} {}", job.uid, job.name, request.identity()),
+            run: format!("uid={}", job.uid),
+            identity: format!("{} {}", job.name, request.identity()),
             of_job: job.of_job,
         };
         let file = self.image(job.name, job.image);
-        self.node().stage(&key, &site, &[], || Ok((plan, file)))
+        self.node().stage(&key, &site, &[], || Ok((plan, file.into())))
     }
 }
 

@@ -1,0 +1,87 @@
+//! The layers of a UDI's root, and the overlay of them.
+
+use std::os::fd::OwnedFd;
+
+use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, Uid};
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags};
+use udi::{Result, Size, User};
+
+use crate::guest::Tree;
+use crate::{fault, node};
+
+/// The directory in which a UDI is put together: a tmpfs with `img`, `site` and `root`.
+#[derive(Debug)]
+pub(crate) struct Layers {
+    work: OwnedFd,
+}
+
+impl Layers {
+    pub(crate) fn attach(place: &str, image: &OwnedFd) -> Result<Self> {
+        let options = [("mode", "0755"), ("size", "64m")];
+        let work = node::tmpfs("the site layer", &options, MountAttrFlags::empty())?;
+        let failed = || fault::bug("cannot lay out the layers");
+        rustix::mount::move_mount(&work, "", CWD, place, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+            .map_err(failed())?;
+        for directory in ["img", "site", "root"] {
+            rustix::fs::mkdirat(&work, directory, Mode::from_raw_mode(0o755)).map_err(failed())?;
+        }
+        rustix::mount::move_mount(image, "", &work, "img", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+            .map_err(failed())?;
+        rustix::process::fchdir(&work).map_err(failed())?;
+        Ok(Self { work })
+    }
+
+    pub(crate) fn open_site(&self) -> Result<OwnedFd> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        rustix::fs::openat(&self.work, "site", flags, Mode::empty())
+            .map_err(fault::bug("cannot open a layer"))
+    }
+
+    /// Adds a layer above, in memory of its own, for what is written. Its top is the merged tree's,
+    /// and the user's, who may at least write there.
+    ///
+    /// To be called on a thread whose umask is 0.
+    pub(crate) fn upper(&self, size: Size, image: &Tree, user: &User) -> Result<()> {
+        let size = size.bytes().to_string();
+        let options = [("mode", "0711"), ("size", &*size)];
+        let upper = node::tmpfs("what is written", &options, MountAttrFlags::empty())?;
+        let failed = || fault::bug("cannot lay out the layers");
+        let top = rustix::fs::fstat(image.top()).map_err(failed())?;
+        let (uid, gid) = (Some(Uid::from_raw(user.uid)), Some(Gid::from_raw(user.gid)));
+        let onto = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+        rustix::fs::mkdirat(&upper, "up", Mode::from_raw_mode(top.st_mode & 0o7777 | 0o700))
+            .and_then(|()| rustix::fs::chownat(&upper, "up", uid, gid, AtFlags::empty()))
+            .and_then(|()| rustix::fs::mkdirat(&upper, "work", Mode::RWXU))
+            .and_then(|()| rustix::fs::mkdirat(&self.work, "new", Mode::RWXU))
+            .and_then(|()| rustix::mount::move_mount(&upper, "", &self.work, "new", onto))
+            .map_err(failed())
+    }
+
+    /// The overlay of the layers, attached at `root`. It can be written only if it has an upper
+    /// one. The layers' names are short and say nothing, for users see them.
+    pub(crate) fn merge(&self, writable: bool) -> Result<OwnedFd> {
+        let context = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(
+            fault::site("this node's kernel cannot mount overlay (try: modprobe overlay)"),
+        )?;
+        let set = |(key, value): &(&str, &str)| {
+            rustix::mount::fsconfig_set_string(&context, *key, *value)
+        };
+        // Without redirect_dir a directory of the image's could not be renamed.
+        let upper = [("upperdir", "new/up"), ("workdir", "new/work"), ("redirect_dir", "on")];
+        set(&("source", "shifter"))
+            .and_then(|()| set(&("lowerdir", "site:img")))
+            .and_then(|()| upper.iter().filter(|_| writable).try_for_each(set))
+            .and_then(|()| rustix::mount::fsconfig_create(&context))
+            .map_err(fault::mounting("the image's overlay", &context))?;
+        let mut attr = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+        if !writable {
+            attr |= MountAttrFlags::MOUNT_ATTR_RDONLY;
+        }
+        let tree = rustix::mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attr)
+            .map_err(fault::mounting("the image's overlay", &context))?;
+        let onto = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+        rustix::mount::move_mount(&tree, "", &self.work, "root", onto)
+            .map_err(fault::bug("cannot attach the overlay"))?;
+        Ok(tree)
+    }
+}
