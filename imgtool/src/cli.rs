@@ -39,7 +39,7 @@ fn platform(text: &str) -> std::result::Result<String, String> {
     disable_help_subcommand = true
 )]
 pub(crate) struct Cli {
-    /// Use another shifter.toml (not when shifterimg is set-user-ID, unless you are root).
+    /// Use another shifter.toml (if set-user-ID: root only).
     #[arg(long, value_name = "FILE", global = true)]
     pub(crate) config: Option<PathBuf>,
     #[command(subcommand)]
@@ -58,6 +58,8 @@ pub(crate) enum Command {
     Inspect(Inspect),
     /// Remove names that you pulled, and images that no name is left for.
     Rm(Rm),
+    /// Look whether this host is fit for images, and say how to repair it.
+    Doctor(Doctor),
 }
 
 #[derive(Debug, Args)]
@@ -68,10 +70,10 @@ pub(crate) struct Pull {
     /// Let everybody use it, although the registry wanted your login.
     #[arg(long)]
     pub(crate) public: bool,
-    /// Let users read all of its files, also those that its maker closed to them.
+    /// Let users read files that only root could.
     #[arg(long)]
     pub(crate) readable: bool,
-    /// Pull for another platform than the compute nodes': OS/ARCHITECTURE[/VARIANT].
+    /// OS/ARCHITECTURE[/VARIANT], if not the compute nodes'.
     #[arg(long, value_name = "PLATFORM", value_parser = platform)]
     pub(crate) platform: Option<String>,
     /// Print the digest only.
@@ -129,6 +131,13 @@ pub(crate) struct Rm {
     /// The images, as in --image=.
     #[arg(value_name = "IMAGE", required = true)]
     pub(crate) images: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! [`mod@pull`] reader, with the user's rights only, and the [`writer`], with the store's.
 
 mod cli;
+mod doctor;
 mod identity;
 mod layer;
 mod progress;
@@ -31,7 +32,7 @@ use identity::Identity;
 
 fn main() -> ExitCode {
     match start() {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             let mut stderr = std::io::stderr();
             for (n, line) in error.lines().iter().enumerate() {
@@ -46,31 +47,38 @@ fn main() -> ExitCode {
     }
 }
 
-fn start() -> Result<()> {
+fn start() -> Result<ExitCode> {
     identity::harden()?;
     let identity = Identity::look()?;
     sys::clean_environment();
     // clap ends the process itself, with 2, when the command line makes no sense.
     let cli = Cli::parse();
-    let config = config(&identity, cli.config.as_deref())?;
+    let path = config_path(&identity, cli.config.as_deref())?;
+    // It must be able to say that there is none.
+    if let Command::Doctor(args) = &cli.command {
+        return doctor::run(&identity, path, args);
+    }
+    let config = udi_store::site::load(path)?;
     match &cli.command {
+        Command::Doctor(_) => Ok(()),
         Command::Pull(args) => pull(&config, &identity, args),
         Command::Images(args) => show::images(&config, &identity, args),
         Command::Lookup(args) => show::lookup(&config, &identity, args),
         Command::Inspect(args) => show::inspect(&config, &identity, args),
         Command::Rm(args) => show::rm(&config, &identity, args),
-    }
+    }?;
+    Ok(ExitCode::SUCCESS)
 }
 
-/// The site's configuration. Who runs us with rights of ours must not choose another one.
-fn config(identity: &Identity, other: Option<&Path>) -> Result<Config> {
+/// Where the site's configuration is. Who runs us with rights of ours must not choose another one.
+fn config_path<'a>(identity: &Identity, other: Option<&'a Path>) -> Result<&'a Path> {
     match other {
         Some(path) if identity.is_elevated() => Err(Error::user(format!(
             "--config={}: only root may use another configuration",
             path.display()
         ))
         .hint("leave --config out")),
-        other => udi_store::site::load(other.unwrap_or(Path::new(Config::PATH))),
+        other => Ok(other.unwrap_or(Path::new(Config::PATH))),
     }
 }
 

@@ -1,4 +1,4 @@
-//! The two things that need `unsafe`: forking, and emptying the environment.
+//! What needs `unsafe`: forking, ending a fork, and emptying the environment.
 #![allow(unsafe_code)]
 
 use nix::unistd::{ForkResult, fork};
@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use udi::{Error, Result};
 
 /// What of the user's environment we look at; nothing else stays, also not for libraries.
-const KEPT: [&str; 8] = [
+const KEPT: [&str; 9] = [
     "HOME",
     "DOCKER_CONFIG",
     "REGISTRY_AUTH_FILE",
@@ -16,6 +16,8 @@ const KEPT: [&str; 8] = [
     "NO_COLOR",
     "COLUMNS",
     "TZ",
+    // Passed on to Slurm's commands, which run with the caller's rights.
+    "SLURM_CONF",
 ];
 
 /// Which process this is after [`split`].
@@ -48,4 +50,10 @@ pub(crate) fn clean_environment() {
     }
     // SAFETY: as above.
     unsafe { std::env::set_var("PATH", "/usr/sbin:/usr/bin:/sbin:/bin") };
+}
+
+/// Ends this process, a fork, at once: what its parent registered for its own end is not run.
+pub(crate) fn end() -> ! {
+    // SAFETY: it takes a number and does not return.
+    unsafe { nix::libc::_exit(0) }
 }
