@@ -7,10 +7,12 @@
 use std::borrow::Cow;
 use std::os::fd::OwnedFd;
 
-use rustix::fs::Mode;
+use rustix::fs::{FileType, Mode};
 use rustix::io::Errno;
 use rustix::mount::{MountAttrFlags, MoveMountFlags, OpenTreeFlags};
-use udi::{Config, Error, Mount, Origin, Plan, Result, Rights, SiteFile, Size, Source, User};
+use udi::{
+    Blame, Config, Error, Mount, Origin, Plan, Result, Rights, SiteFile, Size, Source, User,
+};
 
 use crate::guest::{SiteLayer, Tree, is_directory};
 use crate::layers::Layers;
@@ -54,7 +56,10 @@ fn in_this_thread(node: &Node, plan: &Plan, site: &Config, opened: &Opened) -> R
     let upper = plan.writable.map(|size| layers.upper(size, &image, &plan.user)).transpose()?;
     for (file, content) in plan.files.iter().zip(&files) {
         if let Some(content) = content {
-            over.put(file.path(), content)?;
+            over.put(file.path(), content).map_err(|e| match e.blame() {
+                Blame::User => unusable(format!("{} by way of {}", file.path(), e.what())),
+                _ => e,
+            })?;
         }
     }
     for (mount, source) in plan.mounts.iter().zip(&sources) {
@@ -152,6 +157,7 @@ fn of_host(mount: &Mount, site: &Config) -> Result<Option<OwnedFd>> {
         Ok(source) => {
             if mount.rights == Rights::User {
                 Plan::check_source(mount, &Proc::open()?.path_of(&source)?, site)?;
+                check_kind(mount, &source)?;
             }
             Ok(Some(source))
         }
@@ -185,6 +191,18 @@ fn detached(mount: &Mount, source: &OwnedFd) -> Result<OwnedFd> {
     Ok(tree)
 }
 
+/// All mounts but `/dev` are nodev: a device would be there and could not be used.
+fn check_kind(mount: &Mount, source: &OwnedFd) -> Result<()> {
+    let stat = rustix::fs::fstat(source).map_err(fault::bug("cannot stat an open file"))?;
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::BlockDevice | FileType::CharacterDevice => {
+            let why = "FROM is a device";
+            Err(blame(mount, Error::user(why)).hint("the host's /dev is there inside anyway"))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn unopened(mount: &Mount, path: &str, errno: Errno) -> Error {
     let Origin::Volume(typed) = &mount.origin else {
         let what = format!("cannot open {path} for the line `{mount}`");
@@ -198,13 +216,21 @@ fn unopened(mount: &Mount, path: &str, errno: Errno) -> Error {
     fault::user(format!("--volume={typed}: cannot open {path}"))(errno).hint(hint)
 }
 
-/// What went wrong with a user's mount is the user's to mend.
+/// What went wrong with a user's mount is the user's to mend; with another, where the image is to
+/// blame, only another image helps.
 fn blame(mount: &Mount, error: Error) -> Error {
     match &mount.origin {
         Origin::Volume(typed) => Error::user(format!("--volume={typed}: {}", error.what()))
             .hint("mount it somewhere else, for example under /mnt"),
+        _ if error.blame() == Blame::User => unusable(error.what()),
         _ => error,
     }
+}
+
+/// The image is not made as any image must be.
+fn unusable(why: String) -> Error {
+    Error::user(format!("this image cannot be used: {why}"))
+        .hint("mend the image, or use another one")
 }
 
 /// What a file of the site's says; nothing for one that the host does not have.
@@ -230,7 +256,7 @@ fn content(file: &SiteFile) -> Result<Option<Cow<'_, [u8]>>> {
 /// over `/etc -> real-etc`, a volume at `/real-etc` would hide the site's files in `/etc`.
 fn judged_in(plan: &Plan, root: &Tree) -> Plan {
     let mut plan = plan.clone();
-    if plan.mounts.iter().any(|mount| mount.rights == Rights::User) {
+    if plan.mounts.iter().any(Mount::is_users) {
         // Where a link leads nowhere or in a circle, nothing can be mounted either.
         let led_to = |place| root.find(place).ok();
         let places: Vec<_> = plan.protected.iter().filter_map(led_to).collect();
@@ -246,20 +272,23 @@ fn attach(plan: &Plan, root: &Tree, mount: &Mount, source: &OwnedFd) -> Result<(
     let target = root.open(mount.target.relative()).map_err(|errno| match errno {
         Errno::NOENT => blame(mount, Error::user(format!("{} does not exist there", mount.target))),
         // A link of the image into /proc, or in another volume in a circle.
-        errno if mount.rights == Rights::User => {
+        errno if mount.is_users() => {
             let why = std::io::Error::from(errno);
             blame(mount, Error::user(format!("cannot reach {} inside: {why}", mount.target)))
         }
         errno => failed()(errno),
     })?;
-    if mount.rights == Rights::User {
+    if mount.is_users() {
         plan.check_target(mount, &root.path_of(&target)?)?;
+    } else if root.is_top(&target)? {
+        let why = format!("{}: inside the image that is /", mount.target);
+        return Err(blame(mount, Error::user(why)));
     }
     let onto = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     match rustix::mount::move_mount(source, "", &target, "", onto) {
         Ok(()) => Ok(()),
         Err(_) if is_directory(source)? != is_directory(&target)? => {
-            let clash = "one is a directory and the other is not: FROM and the place inside";
+            let clash = "one is a directory and the other is not: what is mounted, and the place";
             Err(blame(mount, Error::user(format!("{}: {clash}", mount.target))))
         }
         Err(errno) => Err(failed()(errno)),

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::fs::{AtFlags, Gid, Mode, OFlags, ResolveFlags, Stat, Uid};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Uid};
 use rustix::io::Errno;
 use udi::{Error, GuestPath, Result};
 
@@ -95,6 +95,13 @@ impl<'a> Tree<'a> {
             Some(below) => GuestPath::parse(below),
             None => Err(Error::bug(format!("{full} is not below {prefix}"))),
         }
+    }
+
+    /// Whether `file` is the top directory.
+    pub(crate) fn is_top(&self, file: &OwnedFd) -> Result<bool> {
+        let id = |file| rustix::fs::fstat(file).map(|stat| (stat.st_dev, stat.st_ino));
+        let failed = || fault::bug("cannot stat an open file");
+        Ok(id(file).map_err(failed())? == id(&self.top).map_err(failed())?)
     }
 
     fn status(&self, path: &GuestPath) -> Option<Stat> {
@@ -201,6 +208,9 @@ impl<'a> SiteLayer<'a> {
         self.directory(&path.split().0)?;
         let failed = || fault::site(format!("cannot make {path} over the image"));
         let like = self.image.status(path);
+        if like.is_some_and(|stat| FileType::from_raw_mode(stat.st_mode) != FileType::Directory) {
+            return Err(broken(path, Errno::NOTDIR));
+        }
         let mode = like.as_ref().map_or(0o755, |stat| stat.st_mode & 0o7777);
         rustix::fs::mkdirat(&self.top, path.relative(), Mode::from_raw_mode(mode))
             .map_err(failed())?;

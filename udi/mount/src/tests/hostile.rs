@@ -149,3 +149,20 @@ fn a_source_where_the_site_does_not_allow_it_is_refused_after_links_are_resolved
         stage(&allowed).unwrap();
     });
 }
+
+#[test]
+#[ignore = "needs root"]
+fn a_device_is_no_volume() {
+    on_a_node(|world| {
+        refused(world, &Image::plain(), "/dev/null:/mnt", "FROM is a device");
+    });
+}
+
+#[test]
+#[ignore = "needs root"]
+fn what_is_made_for_a_volume_is_held_to_the_same_places() {
+    on_a_node(|world| {
+        let image = Image::plain().link("/link", "/etc");
+        refused(world, &image, "none:/link:tmpfs=size=1M", "is protected");
+    });
+}

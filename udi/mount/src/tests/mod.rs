@@ -8,4 +8,5 @@ mod inside;
 mod life;
 mod place;
 mod race;
+mod strange_roots;
 mod world;
