@@ -17,10 +17,10 @@ use udi::{
 use crate::guest::{SiteLayer, Tree, is_directory};
 use crate::layers::Layers;
 use crate::node::{self, Node};
-use crate::opened::{BaseFile, Opened};
+use crate::opened::{BaseFile, Opened, of_volume};
 use crate::proc::Proc;
 use crate::sys::{self, MountAttr};
-use crate::{fault, idmap, image, namespace, open};
+use crate::{cache, fault, idmap, image, namespace, open};
 
 /// Builds the UDI and gives its mount namespace. The caller's own is not changed.
 pub(crate) fn assemble(
@@ -142,7 +142,10 @@ fn sources(
                 })?;
                 return image::mount(node, host, file).map(|(tree, _)| Some(tree));
             }
-            Source::Cache(_) => return Err(Error::bug(format!("not yet: {mount}"))),
+            Source::Cache(cache) => {
+                let made = cache::make(node, cache, site, &plan.user);
+                return made.map(Some).map_err(|error| of_volume(mount, error));
+            }
         };
         found.map(|source| detached(mount, &source)).transpose()
     };

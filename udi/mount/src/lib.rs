@@ -8,6 +8,7 @@
 
 mod account;
 mod assemble;
+mod cache;
 mod fault;
 mod guest;
 mod idmap;

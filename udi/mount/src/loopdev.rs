@@ -6,6 +6,7 @@ use rustix::fs::{CWD, Mode, OFlags, fstat};
 use rustix::io::Errno;
 use udi::{Error, Result};
 
+use crate::sys::LoopSetup;
 use crate::{fault, sys};
 
 /// A loop device with a file behind it; the kernel frees it when its last user is gone.
@@ -22,24 +23,49 @@ const TRIES: u32 = 256;
 impl LoopDevice {
     /// Puts `file` behind a free device, read-only.
     pub(crate) fn attach(file: &OwnedFd) -> Result<Self> {
+        Self::attach_as(file, LoopSetup::default())
+    }
+
+    /// Puts `file` behind a free device.
+    pub(crate) fn attach_as(file: &OwnedFd, setup: LoopSetup<'_>) -> Result<Self> {
         let control = open("/dev/loop-control", OFlags::RDWR).map_err(fault::site(
             "cannot open /dev/loop-control (is the kernel module `loop` loaded?)",
         ))?;
+        let access = if setup.writable { OFlags::RDWR } else { OFlags::RDONLY };
         for _ in 0..TRIES {
             let number = sys::loop_get_free(&control)
                 .map_err(fault::site("cannot get a free loop device"))?;
-            let device = open(&path(number), OFlags::RDONLY)
+            let device = open(&path(number), access)
                 .map_err(fault::site(format!("cannot open {}", path(number))))?;
-            match sys::loop_configure(&device, file.as_fd()) {
+            match sys::loop_configure(&device, file.as_fd(), setup) {
                 Ok(()) => return Ok(Self { number, device }),
                 Err(Errno::BUSY) => continue,
                 Err(errno) => {
-                    let what = format!("cannot put the image behind {}", path(number));
+                    let what = format!("cannot put a file behind {}", path(number));
                     return Err(fault::site(what)(errno));
                 }
             }
         }
         Err(Error::admin(format!("no loop device was free in {TRIES} tries")))
+    }
+
+    /// Labels and sizes in bytes of all that can be written. Images cannot, and are not asked:
+    /// the answer of one whose server is gone would have to be waited for.
+    pub(crate) fn writable() -> Result<Vec<(String, u64)>> {
+        let all = std::fs::read_dir("/sys/block")
+            .map_err(|e| Error::admin("cannot list /sys/block").because(e))?;
+        let labelled = |entry: std::fs::DirEntry| {
+            let name = entry.file_name().into_string().ok().filter(|n| n.starts_with("loop"))?;
+            let read = |what| std::fs::read_to_string(entry.path().join(what)).ok();
+            if read("ro")?.trim() != "0" || read("loop/backing_file").is_none() {
+                return None;
+            }
+            let device = open(&format!("/dev/{name}"), OFlags::RDONLY).ok()?;
+            // In sectors of 512 bytes, whatever the device's own are.
+            let sectors: u64 = read("size")?.trim().parse().ok()?;
+            Some((sys::loop_status(&device).ok()?.label, sectors.saturating_mul(512)))
+        };
+        Ok(all.flatten().filter_map(labelled).collect())
     }
 
     /// The device `number`, if the file behind it is `file` and can still be read.
@@ -49,7 +75,7 @@ impl LoopDevice {
     pub(crate) fn of(number: u32, file: &OwnedFd) -> Option<Self> {
         let device = open(&path(number), OFlags::RDONLY).ok()?;
         let stat = fstat(file).ok()?;
-        let backing = sys::loop_backing(&device).ok()?;
+        let backing = sys::loop_status(&device).ok()?.backing;
         (backing == (kernel_dev(stat.st_dev), stat.st_ino)).then_some(())?;
         let mut byte = [0u8; 1];
         matches!(rustix::io::pread(file, &mut byte, 0), Ok(1)).then_some(Self { number, device })

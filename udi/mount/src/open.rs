@@ -51,7 +51,7 @@ pub(crate) fn in_thread<T: Send>(name: &str, work: impl FnOnce() -> Result<T> + 
 }
 
 /// The store's owner opens its own files: no group is needed, so none is given.
-const NOGROUP: u32 = 65534;
+pub(crate) const NOGROUP: u32 = 65534;
 
 fn become_account(uid: u32, gid: u32, groups: &[u32]) -> std::result::Result<(), Errno> {
     let groups: Vec<Gid> = groups.iter().copied().map(Gid::from_raw).collect();

@@ -165,6 +165,7 @@ const LOOP_CONFIGURE: libc::Ioctl = 0x4C0A;
 const LOOP_GET_STATUS64: libc::Ioctl = 0x4C05;
 const LO_FLAGS_READ_ONLY: u32 = 1;
 const LO_FLAGS_AUTOCLEAR: u32 = 4;
+const LO_FLAGS_DIRECT_IO: u32 = 16;
 
 /// `struct loop_info64` of linux/loop.h.
 #[repr(C)]
@@ -179,11 +180,14 @@ struct LoopInfo {
     encrypt_type: u32,
     encrypt_key_size: u32,
     flags: u32,
-    file_name: [u8; 64],
+    file_name: [u8; LOOP_LABEL],
     crypt_name: [u8; 64],
     encrypt_key: [u8; 32],
     init: [u64; 2],
 }
+
+/// `LO_NAME_SIZE` of linux/loop.h: bytes of the text that a loop device carries.
+const LOOP_LABEL: usize = 64;
 
 /// `struct loop_config` of linux/loop.h.
 #[repr(C)]
@@ -204,7 +208,7 @@ const NO_INFO: LoopInfo = LoopInfo {
     encrypt_type: 0,
     encrypt_key_size: 0,
     flags: 0,
-    file_name: [0; 64],
+    file_name: [0; LOOP_LABEL],
     crypt_name: [0; 64],
     encrypt_key: [0; 32],
     init: [0; 2],
@@ -217,13 +221,40 @@ pub(crate) fn loop_get_free(control: impl AsFd) -> Result<u32> {
     u32::try_from(number).or_else(|_| last())
 }
 
-/// Puts `file` behind the loop device, read-only, until its last user closes it.
-pub(crate) fn loop_configure(device: impl AsFd, file: BorrowedFd<'_>) -> Result<()> {
-    let flags = LO_FLAGS_READ_ONLY | LO_FLAGS_AUTOCLEAR;
+/// How a loop device shows its file.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct LoopSetup<'a> {
+    /// Whether it can be written.
+    pub writable: bool,
+    /// Whether it goes around the page cache, if the file can do that.
+    pub direct: bool,
+    /// Bytes of its sectors; 0 leaves it to the kernel.
+    pub sector: u32,
+    /// A text that it carries, of at most 63 bytes.
+    pub label: &'a str,
+}
+
+/// Puts `file` behind the loop device until its last user closes it.
+pub(crate) fn loop_configure(
+    device: impl AsFd,
+    file: BorrowedFd<'_>,
+    setup: LoopSetup<'_>,
+) -> Result<()> {
+    let mut flags = LO_FLAGS_AUTOCLEAR;
+    if !setup.writable {
+        flags |= LO_FLAGS_READ_ONLY;
+    }
+    if setup.direct {
+        flags |= LO_FLAGS_DIRECT_IO;
+    }
+    let mut file_name = [0; LOOP_LABEL];
+    for (to, from) in file_name.iter_mut().take(LOOP_LABEL - 1).zip(setup.label.bytes()) {
+        *to = from;
+    }
     let config = LoopConfig {
         fd: file.as_raw_fd().unsigned_abs(),
-        block_size: 0,
-        info: LoopInfo { flags, ..NO_INFO },
+        block_size: setup.sector,
+        info: LoopInfo { flags, file_name, ..NO_INFO },
         reserved: [0; 8],
     };
     // SAFETY: the request reads one `struct loop_config`.
@@ -232,11 +263,33 @@ pub(crate) fn loop_configure(device: impl AsFd, file: BorrowedFd<'_>) -> Result<
     if done == 0 { Ok(()) } else { last() }
 }
 
-/// Device and inode number of the file behind a loop device, as the device encodes them.
+/// What a loop device says of itself.
+#[derive(Clone, Debug)]
+pub(crate) struct LoopStatus {
+    /// Device and inode number of the file behind it, as the device encodes them.
+    pub backing: (u64, u64),
+    /// The text that it was given.
+    pub label: String,
+}
+
 /// Asks the file system of the file, so a stale handle shows as an error.
-pub(crate) fn loop_backing(device: impl AsFd) -> Result<(u64, u64)> {
+pub(crate) fn loop_status(device: impl AsFd) -> Result<LoopStatus> {
     let mut info = NO_INFO;
     // SAFETY: the request writes one `struct loop_info64`.
     let done = unsafe { libc::ioctl(device.as_fd().as_raw_fd(), LOOP_GET_STATUS64, &raw mut info) };
-    if done == 0 { Ok((info.device, info.inode)) } else { last() }
+    if done != 0 {
+        return last();
+    }
+    let label = info.file_name.split(|byte| *byte == 0).next().unwrap_or_default();
+    let label = String::from_utf8_lossy(label).into_owned();
+    Ok(LoopStatus { backing: (info.device, info.inode), label })
+}
+
+/// Gives the calling thread a table of open files of its own, in which all but the first three
+/// are closed when it starts a program.
+pub(crate) fn keep_files_to_ourselves() -> Result<()> {
+    let flags = libc::CLOSE_RANGE_UNSHARE | libc::CLOSE_RANGE_CLOEXEC;
+    // SAFETY: it closes nothing here, and other threads' tables stay as they are.
+    let done = unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, flags) };
+    if done == 0 { Ok(()) } else { last() }
 }

@@ -28,7 +28,7 @@ impl World {
 }
 
 /// Autoclear happens a moment after the last user is gone.
-fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     for _ in 0..200 {
         if holds() {
             return;

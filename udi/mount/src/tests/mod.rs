@@ -3,6 +3,7 @@
 //! `cargo test -p udi-mount -- --ignored` runs them; testbed/kernels runs the same binary on
 //! old and new kernels.
 
+mod cache;
 mod hostile;
 mod inside;
 mod life;

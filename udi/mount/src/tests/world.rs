@@ -13,6 +13,8 @@ use crate::{JobKey, Node, Udi, open, sys};
 
 pub(crate) const ALICE: u32 = 1001;
 pub(crate) const BOB: u32 = 1002;
+/// Nobody's uid on the machine that runs the tests.
+pub(crate) const STORE_OWNER: u32 = 990;
 
 /// Runs `test` in a thread with a mount namespace of its own, in which `/srv/t` is an empty
 /// tmpfs, and fails if the namespace's mount table is not the same afterwards but for
@@ -93,7 +95,7 @@ impl World {
 
     pub(crate) fn site(&self, more: &str) -> Config {
         let text = format!(
-            "[store]\npath = \"{}\"\n[node]\nspool = \"/nonexistent\"\n{more}",
+            "[store]\npath = \"{}\"\nowner = \"{STORE_OWNER}\"\n[node]\nspool = \"/nonexistent\"\n{more}",
             self.at("store")
         );
         Config::parse(&text, Path::new("shifter.toml")).unwrap()
