@@ -52,6 +52,12 @@ load lib
     assert_output /usr
 }
 
+@test "a working directory that the image lacks: Slurm says so, and it is /tmp" {
+    run alice 'cd /usr/share/doc && srun --image=tiny:1 pwd'
+    assert_line /tmp
+    assert_line --partial "couldn't chdir to \`/usr/share/doc': No such file or directory: going to /tmp instead"
+}
+
 @test "my home directory is there, and what I write in it stays mine" {
     run alice 'srun --image=debian:12 sh -c "cd; pwd; echo written > from-the-image; cat ~/from-the-image"
                stat -c %U from-the-image; rm from-the-image'

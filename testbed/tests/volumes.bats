@@ -118,6 +118,29 @@ SCRIPT
     assert_output through
 }
 
+@test "a separator too many at the end, or between, is nothing" {
+    run alice 'srun --image=tiny:1 "--volume=;$HOME/vol/a:/1;;$HOME/vol/b:/2;" cat /1/name /2/name'
+    assert_output $'a\nb'
+}
+
+@test "what I may not read on the host I may not read inside" {
+    run alice 'srun --image=tiny:1 --volume=/etc/shadow:/shadow sh -c "ls -l /shadow; cat /shadow"'
+    assert_output --partial "can't open '/shadow': Permission denied"
+    assert_line --regexp '^-rw-r----- .*root .*/shadow$'
+}
+
+@test "a device is refused: the host's /dev is there anyway" {
+    run alice 'srun --image=tiny:1 --volume=/dev/null:/null true'
+    assert_failure 1
+    assert_output --partial 'FROM is a device'
+    one_message
+}
+
+@test "beside what is protected there is room: /etcetera, /home2, /variable" {
+    run alice 'srun --image=tiny:1 "--volume=$HOME/vol/a:/etcetera;$HOME/vol/b:/home2/;$HOME/vol/c:/variable/tmp/" cat /etcetera/name /home2/name /variable/tmp/name'
+    assert_output $'a\nb\nc'
+}
+
 @test "one bad volume among good ones: the step fails, and names it" {
     run alice 'srun --image=tiny:1 "--volume=$HOME/vol/a:/1;/no/such:/2;$HOME/vol/c:/3" true 2>&1'
     assert_failure 1
@@ -125,7 +148,7 @@ SCRIPT
     one_message
 }
 
-@test "the site may exclude sources, also through a link or '..'; or volumes altogether" {
+@test "the site may list sources and targets, or exclude them, also through a link or '..'; or volumes altogether" {
     configure '$ a [volumes]\nfrom = ["/home"]\nnot_from = ["/home/alice/vol/b"]' ctl c1
     run alice 'srun -w c1 --image=tiny:1 --volume=$HOME/vol/a:/1 cat /1/name'
     assert_output a
@@ -135,6 +158,15 @@ SCRIPT
         assert_failure 1
         assert_output --partial 'this site does not allow volumes from'
     done
+    restore_config
+    configure '$ a [volumes]\nto = ["/mnt", "/data"]\nprotected = ["/data/site"]' ctl c1
+    run alice 'srun -w c1 --image=tiny:1 "--volume=$HOME/vol/a:/mnt/1;$HOME/vol/b:/data" cat /mnt/1/name /data/name'
+    assert_output --partial '/data/site is protected'
+    run alice 'srun -w c1 --image=tiny:1 "--volume=$HOME/vol/a:/mnt/1;$HOME/vol/b:/data/mine" cat /mnt/1/name /data/mine/name'
+    assert_output $'a\nb'
+    run alice 'srun -w c1 --image=tiny:1 --volume=$HOME/vol/a:/opt/a true'
+    assert_failure 1
+    assert_output --partial 'this site does not allow volumes at /opt/a'
     restore_config
     configure '$ a [volumes]\nallowed = false' ctl
     run alice 'srun --image=tiny:1 --volume=$HOME/vol/a:/1 true 2>&1'
