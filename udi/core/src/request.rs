@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use crate::{
-    Batch, Config, Digest, Error, GuestPath, ImageRef, Module, Result, Size, Texts, Volume, What,
-    Word, select_modules,
+    Batch, CacheFs, Config, Digest, Error, GuestPath, ImageRef, Module, Result, Size, Texts,
+    Volume, What, Word, select_modules,
 };
 
 /// What the options, or the job's environment, say.
@@ -228,12 +228,8 @@ fn check_volume(volume: &Volume, site: &Config, protected: &[GuestPath]) -> Resu
         // With variables it is judged on the node.
         What::Host(path) => path.fixed().map_or(Ok(()), |path| check_source(path, site)),
         What::Tmpfs(size) => check_tmpfs(*size, site),
-        What::Cache { near, size, .. } => {
-            cache_directory(near.as_deref(), site).map(|_| ()).and_then(|()| match site.cache.max {
-                max if *size > max => Err(format!("this site allows caches of {max} at most")),
-                _ => Ok(()),
-            })
-        }
+        What::Cache { near, size, fs } => cache_directory(near.as_deref(), site)
+            .and_then(|_| check_cache(*size, fs.unwrap_or(site.cache.fs), site)),
         What::Image(image) => match site.images.types.contains(&image.kind()) {
             true => Ok(()),
             false => Err("this site does not allow images of this kind".into()),
@@ -242,6 +238,19 @@ fn check_volume(volume: &Volume, site: &Config, protected: &[GuestPath]) -> Resu
     .map_err(|why| refuse(&why))?;
     check_target(&volume.to, site, protected)
         .map_err(|why| refuse(&why).hint("mount it somewhere else, for example under /mnt"))
+}
+
+fn check_cache(size: Size, fs: CacheFs, site: &Config) -> std::result::Result<(), String> {
+    if size > site.cache.max {
+        return Err(format!("this site allows caches of {} at most", site.cache.max));
+    }
+    match fs.least() {
+        least if size >= least => Ok(()),
+        least if fs == CacheFs::Xfs => Err(format!(
+            "a cache with the file system xfs has {least} at least; fs=ext4 makes smaller ones"
+        )),
+        least => Err(format!("a cache has {least} at least")),
+    }
 }
 
 /// Whether the site lets users mount at `target`.
@@ -423,6 +432,32 @@ mod tests {
         at("/opt/mine", "cuda").unwrap();
         // Slurm's own sockets, wherever they are.
         assert!(at("/local/slurmd", "").is_err());
+    }
+
+    #[test]
+    fn caches_are_where_and_as_large_as_the_site_says() {
+        let ask = |cache: &str, volume: &str| {
+            let text = format!("[store]\npath = \"/shared/shifter\"\n[cache]\n{cache}");
+            let site = Config::parse(&text, Path::new("shifter.toml"))?;
+            Request::parse(&Texts::of("x", volume, ""), &site)
+        };
+        let here = "directories = [\"/local/.caches\"]\nmax = \"1G\"\n";
+        let small = format!("{here}fs = \"ext4\"\n");
+        for (site, volume, said) in [
+            (here, "none:/c:perNodeCache=size=300M", ""),
+            (here, "/local/me:/c:perNodeCache=size=1M,fs=ext4", ""),
+            (&small, "none:/c:perNodeCache=size=1M", ""),
+            ("", "none:/c:perNodeCache=size=300M", "this site has no per-node caches"),
+            (here, "none:/c:perNodeCache=size=2G", "this site allows caches of 1G at most"),
+            (here, "none:/c:perNodeCache=size=299M", "xfs has 300M at least; fs=ext4"),
+            (&small, "none:/c:perNodeCache=size=1023K", "a cache has 1M at least"),
+            (here, "/scratch/me:/c:perNodeCache=size=1G", "are on /local; write none as FROM"),
+        ] {
+            match ask(site, volume) {
+                Ok(_) => assert!(said.is_empty(), "{volume}"),
+                Err(error) => assert!(error.what().contains(said) && !said.is_empty(), "{error}"),
+            }
+        }
     }
 
     #[test]

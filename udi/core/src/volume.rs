@@ -54,6 +54,14 @@ impl CacheFs {
             Self::Ext4 => "ext4",
         }
     }
+
+    /// The smallest one. Its own program refuses less.
+    pub fn least(self) -> Size {
+        match self {
+            Self::Xfs => Size::from_bytes(300 << 20),
+            Self::Ext4 => Size::from_bytes(1 << 20),
+        }
+    }
 }
 
 /// FROM of what comes from nowhere.
