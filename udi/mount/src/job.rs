@@ -1,11 +1,12 @@
 //! A job's UDI on a node: found, staged, dropped, swept.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use udi::{Config, Error, Plan, Result};
 
+use crate::hook::{self, Told};
 use crate::node::Node;
 use crate::opened::Opened;
 use crate::udi::Udi;
@@ -70,7 +71,12 @@ impl Node {
             std::fs::write(&used, "")
                 .map_err(|e| Error::admin(format!("cannot write {used}")).because(e))?;
         }
+        let told = || Told::of(job.id, &plan);
+        hook::run(self, &site.hooks.before, told)?;
         let namespace = assemble::assemble(self, &plan, site, &opened)?;
+        // Through this process, which holds it: no hook need know whether it will be pinned.
+        let at = || format!("/proc/{}/fd/{}", std::process::id(), namespace.as_raw_fd());
+        hook::run(self, &site.hooks.after, || told().with("SHIFTER_NAMESPACE", at()))?;
         let known = format!("{}\n{}", job.run, job.identity);
         let pinned = of_job && keep(&namespace, &pin, &request, &known)?;
         unlock(&lock)?;

@@ -11,6 +11,7 @@ mod assemble;
 mod cache;
 mod fault;
 mod guest;
+mod hook;
 mod idmap;
 mod image;
 mod job;
@@ -27,7 +28,7 @@ mod proc;
 mod sys;
 mod udi;
 
-pub use crate::account::own_uid;
+pub use crate::account::{own_uid, own_user};
 pub use crate::image::ImageFile;
 pub use crate::job::{Dropped, JobKey};
 pub use crate::kernel::check as check_kernel;

@@ -53,7 +53,7 @@ impl Place<'_> {
     /// Opens it as root, below the site's directory.
     fn open(&self, flags: OFlags) -> Result<OwnedFd> {
         let Self { place, path, typed } = self;
-        let flags = flags | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let flags = flags | OFlags::CLOEXEC;
         let top = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let top = rustix::fs::openat(CWD, place.as_str(), top, Mode::empty())
             .map_err(fault::site(format!("images.local: cannot open {place}")))?;
@@ -88,7 +88,7 @@ impl Place<'_> {
     /// A file that root's descriptor goes behind a loop device for: the mount may be shared by
     /// jobs of several users.
     fn file(&self, stat: &Stat) -> Result<ImageFile> {
-        let fd = self.open(OFlags::RDONLY)?;
+        let fd = self.open(OFlags::RDONLY | OFlags::NONBLOCK)?;
         let own = self.status(&fd)?;
         self.same(stat, &own)?;
         let mut magic = [0; 4];

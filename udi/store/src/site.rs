@@ -20,16 +20,18 @@ pub fn load(path: &Path) -> Result<Config> {
 }
 
 /// Whether nobody but root can have written the file or directory `path`, or put it there.
+/// Gives its real place, with which that holds.
 ///
 /// For what root runs or reads on the site's behalf, besides the configuration. Errors are
 /// the site's.
-pub fn check(path: &Path) -> Result<()> {
+pub fn check(path: &Path) -> Result<PathBuf> {
     let cannot = |error| Error::admin(format!("cannot look at {}", path.display())).because(error);
     let real = above(path, 0).map_err(|fault| match fault {
         Fault::Unseen(error) => cannot(error),
         Fault::Open(error) => error,
     })?;
-    trusted(&real, &real.symlink_metadata().map_err(cannot)?, 0, false)
+    trusted(&real, &real.symlink_metadata().map_err(cannot)?, 0, false)?;
+    Ok(real)
 }
 
 /// Why a path is not good enough.

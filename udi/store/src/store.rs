@@ -39,7 +39,7 @@ impl Store {
     pub fn open(config: &StoreConfig) -> Result<Self> {
         let path = config.path.clone();
         let shown = path.display();
-        let owner = uid_of(&config.owner)?;
+        let owner = Self::owner_of(config)?;
         let top = beneath::open_top(&path)
             .map_err(|e| Error::admin(format!("cannot open the image store {shown}")).because(e))?;
         let stat = rustix::fs::fstat(&top).map_err(|e| {
@@ -62,6 +62,11 @@ impl Store {
             .hint(format!("chmod go-w {shown}")));
         }
         Ok(Self { top, path, owner })
+    }
+
+    /// The uid of the account that the site names as the owner of its store.
+    pub fn owner_of(config: &StoreConfig) -> Result<u32> {
+        uid_of(&config.owner)
     }
 
     /// The uid that owns everything in the store.

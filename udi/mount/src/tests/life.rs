@@ -70,6 +70,22 @@ fn a_step_that_asks_for_something_else_has_a_udi_of_its_own() {
 
 #[test]
 #[ignore = "needs root"]
+fn a_step_whose_inside_differs_by_a_variable_does_not_replace_the_jobs_udi() {
+    on_a_node(|world| {
+        let image = Image::plain();
+        let job = world.stage(Job::new(&image)).unwrap();
+        // The same words, and another value.
+        let other = world.stage(Job { name: "image-2", ..Job::new(&image) }).unwrap();
+        let again = world.stage(Job::new(&image)).unwrap();
+        assert!(!other.is_pinned() && again.is_pinned());
+        assert_ne!(namespace_of(&job), namespace_of(&other));
+        assert_eq!(namespace_of(&job), namespace_of(&again));
+        world.node().drop_job(1, 0, 0).unwrap();
+    });
+}
+
+#[test]
+#[ignore = "needs root"]
 fn a_requeued_job_or_another_user_never_gets_what_an_earlier_run_left() {
     on_a_node(|world| {
         let image = Image::plain();

@@ -4,10 +4,14 @@
 //! old and new kernels.
 
 mod cache;
+mod hooks;
 mod hostile;
 mod inside;
 mod life;
+mod own;
 mod place;
 mod race;
+mod sources;
 mod strange_roots;
 mod world;
+mod writable;

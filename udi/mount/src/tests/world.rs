@@ -6,10 +6,10 @@ use std::path::Path;
 
 use backhand::{FilesystemWriter, NodeHeader};
 use rustix::mount::{MountFlags, MountPropagationFlags};
-use udi::{Ask, Base, Config, Digest, Facts, Plan, Request, Result, Texts, User};
+use udi::{Ask, Base, Config, Digest, Facts, ImageRef, Plan, Request, Result, Texts, User, Word};
 
 use crate::image::ImageFile;
-use crate::{JobKey, Node, Udi, open, sys};
+use crate::{JobKey, Node, Opened, Udi, open, sys};
 
 pub(crate) const ALICE: u32 = 1001;
 pub(crate) const BOB: u32 = 1002;
@@ -42,7 +42,8 @@ pub(crate) fn on_a_node(test: impl FnOnce(&World) + Send) {
 
 fn tmpfs_at(path: &str) -> String {
     let _ = std::fs::create_dir_all(path);
-    rustix::mount::mount("tmpfs", path, "tmpfs", MountFlags::empty(), None).unwrap();
+    let mode = Some(c"mode=755");
+    rustix::mount::mount("tmpfs", path, "tmpfs", MountFlags::empty(), mode).unwrap();
     path.to_owned()
 }
 
@@ -113,12 +114,21 @@ impl World {
 
     /// Stages as slurmstepd would for `user`.
     pub(crate) fn stage(&self, job: Job<'_>) -> Result<Udi> {
+        self.stage_logging(job, |_| ())
+    }
+
+    pub(crate) fn stage_logging(&self, job: Job<'_>, log: fn(&str)) -> Result<Udi> {
         let site = self.site(job.site);
-        let Ask::Image(request) = Request::parse(&Texts::of("x:1", job.volume, job.module), &site)?
-        else {
+        let of = if job.local.is_empty() { "x:1" } else { job.local };
+        let mut texts = Texts::of(of, job.volume, job.module);
+        texts.set(Word::Writable, Some(job.writable.into()));
+        let Ask::Image(request) = Request::parse(&texts, &site)? else {
             panic!("no request");
         };
-        let image = Base::Store(Digest::from_bytes(&[7; 32]));
+        let image = match request.image() {
+            ImageRef::Local(path) => Base::Local(path.clone()),
+            _ => Base::Store(Digest::from_bytes(&[7; 32])),
+        };
         let facts = Facts { image, user: user(job.uid), variables: BTreeMap::new() };
         let plan = Plan::make(&request, &site, &facts)?;
         let key = JobKey {
@@ -127,9 +137,19 @@ impl World {
             identity: format!("{} {}", job.name, request.identity()),
             of_job: job.of_job,
         };
-        let file = self.image(job.name, job.image);
-        self.node().stage(&key, &site, &[], || Ok((plan, file.into())))
+        let opened = match plan.image {
+            Base::Local(_) => Opened::of(&plan, &site)?,
+            Base::Store(_) => self.image(job.name, job.image).into(),
+        };
+        let data = job.data.map(|data| (data_digest(), self.image("data", data)));
+        let opened = Opened { data: data.into_iter().collect(), ..opened };
+        self.node().logging(log).stage(&key, &site, &[], || Ok((plan, opened)))
     }
+}
+
+/// What a volume names as the data image of [`Job::data`].
+pub(crate) fn data_digest() -> Digest {
+    Digest::from_bytes(&[8; 32])
 }
 
 /// A step to stage.
@@ -142,6 +162,10 @@ pub(crate) struct Job<'a> {
     pub(crate) volume: &'a str,
     pub(crate) module: &'a str,
     pub(crate) site: &'a str,
+    pub(crate) writable: &'a str,
+    /// Instead of `image`: `local:PATH`.
+    pub(crate) local: &'a str,
+    pub(crate) data: Option<&'a Image>,
     pub(crate) of_job: bool,
 }
 
@@ -149,7 +173,19 @@ impl<'a> Job<'a> {
     /// Alice's first job with `image`.
     pub(crate) fn new(image: &'a Image) -> Self {
         let name = "image";
-        Self { id: 1, uid: ALICE, name, image, volume: "", module: "", site: "", of_job: true }
+        Self {
+            id: 1,
+            uid: ALICE,
+            name,
+            image,
+            volume: "",
+            module: "",
+            site: "",
+            writable: "",
+            local: "",
+            data: None,
+            of_job: true,
+        }
     }
 }
 
@@ -227,7 +263,7 @@ impl Image {
         self
     }
 
-    fn pack(&self) -> Vec<u8> {
+    pub(crate) fn pack(&self) -> Vec<u8> {
         let mut writer = FilesystemWriter::default();
         writer.set_compressor(
             backhand::FilesystemCompressor::new(backhand::compression::Compressor::Zstd, None)
