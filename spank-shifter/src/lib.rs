@@ -5,6 +5,7 @@
 //! each hook is not decided here but in `slurm`'s one table.
 #![forbid(unsafe_code)]
 
+mod dry_run;
 mod node;
 mod options;
 mod rank;
@@ -15,7 +16,7 @@ use slurm::spank::{Context, Given, Opt, Origin, Plugin, Spank};
 use udi::Result;
 
 use crate::options::Options;
-use crate::remote::Staged;
+use crate::remote::Where;
 use crate::submit::Submitted;
 
 /// What lives between the hooks of one process.
@@ -23,7 +24,7 @@ use crate::submit::Submitted;
 struct Shifter {
     options: Options,
     submitted: Option<Submitted>,
-    staged: Option<Staged>,
+    runs: Where,
 }
 
 slurm::spank_plugin!(
@@ -64,7 +65,7 @@ impl Plugin for Shifter {
                 Ok(())
             }
             Context::Remote => {
-                self.staged = remote::stage(spank, &self.options)?;
+                self.runs = remote::stage(spank, &self.options)?;
                 Ok(())
             }
             _ => Ok(()),
@@ -72,11 +73,11 @@ impl Plugin for Shifter {
     }
 
     fn task_init_privileged(&mut self, spank: &mut Spank<'_>) -> Result<()> {
-        rank::enter(spank, self.staged.as_ref())
+        rank::enter(spank, &self.runs)
     }
 
     fn task_init(&mut self, spank: &mut Spank<'_>) -> Result<()> {
-        rank::edit_environment(spank, self.staged.as_ref())
+        rank::edit_environment(spank, &self.runs)
     }
 
     fn job_epilog(&mut self, spank: &mut Spank<'_>) -> Result<()> {

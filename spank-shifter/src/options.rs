@@ -1,7 +1,9 @@
 //! The options of srun, sbatch and salloc, and the request they make up.
 
+use std::ffi::OsString;
+
 use slurm::spank::{Argument, Context, Given, Opt, Spank, StepId};
-use udi::{Result, Texts, Word};
+use udi::{Error, Result, Texts, Word};
 
 /// What `srun --help` shows.
 pub(crate) const ALL: &[Opt] = &[
@@ -14,7 +16,7 @@ pub(crate) const ALL: &[Opt] = &[
     Opt {
         name: "volume",
         argument: Argument::Required,
-        arginfo: "FROM:TO[:ro]",
+        arginfo: "FROM:TO[:FLAG]",
         usage: "show the host's FROM as TO inside the image; several with ; between, or repeated",
     },
     Opt {
@@ -23,34 +25,62 @@ pub(crate) const ALL: &[Opt] = &[
         arginfo: "NAME",
         usage: "add the site's module NAME to the image; several with , between; none: no default",
     },
+    Opt {
+        name: "image-writable",
+        argument: Argument::Required,
+        arginfo: "SIZE",
+        usage: "let programs write into the image, up to SIZE; it is kept in memory and then gone",
+    },
+    Opt {
+        name: "image-batch",
+        argument: Argument::None,
+        arginfo: "",
+        usage: "sbatch: run the script inside the image as well, where the site leaves that to you",
+    },
+    Opt {
+        name: DRY_RUN,
+        argument: Argument::None,
+        arginfo: "",
+        usage: "print what would be where inside the image, and because of whom; run nothing",
+    },
 ];
 
-/// The options as text. What was not given is absent, which is not the same as empty.
+/// Asks for a table instead of a job. The other options make up the request.
+const DRY_RUN: &str = "image-dry-run";
+
+/// The options as they were given.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Options {
-    pub(crate) image: Option<String>,
-    pub(crate) volume: Option<String>,
-    pub(crate) module: Option<String>,
+    pub(crate) texts: Texts,
+    pub(crate) dry_run: bool,
 }
 
 impl Options {
     /// Notes one occurrence of an option. Volumes and modules accumulate; Slurm may repeat an
     /// occurrence, which adds nothing.
     pub(crate) fn take(&mut self, name: &str, value: &str) -> Result<()> {
-        let (slot, separator) = match name {
-            "image" => {
-                self.image = Some(value.to_owned());
-                return Ok(());
-            }
-            "volume" => (&mut self.volume, ';'),
-            "module" => (&mut self.module, ','),
-            other => return Err(udi::Error::bug(format!("unknown option {other}"))),
+        if name == DRY_RUN {
+            self.dry_run = true;
+            return Ok(());
+        }
+        let word = Word::ALL.into_iter().find(|word| word.option() == name);
+        let word = word.ok_or_else(|| Error::bug(format!("unknown option {name}")))?;
+        let separator = match word {
+            Word::Volume => Some(';'),
+            Word::Module => Some(','),
+            Word::Image | Word::Writable | Word::Batch => None,
         };
-        *slot = Some(match slot.take() {
-            None => value.to_owned(),
-            Some(before) if before.split(separator).any(|one| one == value) => before,
-            Some(before) => format!("{before}{separator}{value}"),
-        });
+        let text = match (word, separator, self.texts.get(word)) {
+            (Word::Batch, _, _) => "1".to_owned(),
+            (_, Some(separator), Some(before)) => {
+                match before.split(separator).any(|one| one == value) {
+                    true => before.to_owned(),
+                    false => format!("{before}{separator}{value}"),
+                }
+            }
+            _ => value.to_owned(),
+        };
+        self.texts.set(word, Some(text));
         Ok(())
     }
 
@@ -59,81 +89,81 @@ impl Options {
     ///
     /// Not where they are taken: there Slurm would add words of its own, and exit with 255.
     pub(crate) fn check_named(&self) -> Result<()> {
-        let given = [("image", &self.image), ("volume", &self.volume), ("module", &self.module)];
-        match given.iter().find(|(_, value)| value.as_deref() == Some("")) {
+        match self.texts.given().find(|(_, text)| text.is_empty()) {
             None => Ok(()),
-            Some((name, _)) => Err(udi::Error::user(format!("--{name}=: nothing is named"))
-                .hint(format!("name something, or leave --{name} out"))),
-        }
-    }
-
-    /// The request in the job's environment.
-    pub(crate) fn of_environment(spank: &Spank<'_>) -> Result<Self> {
-        let get = |name| spank.getenv(name).map_err(crate::slurm_refused);
-        Ok(Self {
-            image: get(Word::Image.variable())?,
-            volume: get(Word::Volume.variable())?,
-            module: get(Word::Module.variable())?,
-        })
-    }
-
-    /// These options where given, else those of `job`.
-    pub(crate) fn or(self, job: Self) -> Self {
-        Self {
-            image: self.image.or(job.image),
-            volume: self.volume.or(job.volume),
-            module: self.module.or(job.module),
+            Some((word, _)) => {
+                let name = word.option();
+                Err(Error::user(format!("--{name}=: nothing is named"))
+                    .hint(format!("name something, or leave --{name} out")))
+            }
         }
     }
 
     /// The first option that says something else than the same one of `other`.
-    pub(crate) fn not_in(&self, other: &Self) -> Option<(&'static str, &str)> {
-        let pairs = [
-            ("image", &self.image, &other.image),
-            ("volume", &self.volume, &other.volume),
-            ("module", &self.module, &other.module),
-        ];
-        pairs.into_iter().find_map(|(name, ours, theirs)| {
-            ours.as_deref().filter(|_| ours != theirs).map(|ours| (name, ours))
-        })
-    }
-
-    /// Whether there is nothing at all.
-    pub(crate) fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
-
-    /// The request that these options make up.
-    pub(crate) fn parse(&self, site: &udi::Config) -> Result<udi::Ask> {
-        let text = |option: &Option<String>| option.clone().unwrap_or_default();
-        let (image, volume, module) = (text(&self.image), text(&self.volume), text(&self.module));
-        udi::Request::parse(&Texts::of(&image, &volume, &module), site)
+    pub(crate) fn not_in(&self, other: &Self) -> Option<(Word, &str)> {
+        self.texts.given().find(|(word, text)| other.texts.get(*word) != Some(text))
     }
 }
 
-/// Whether the step runs the user's commands, which belong into the image. The batch script
-/// and salloc's shell run on the host, so that `srun` works in them.
-pub(crate) fn is_ranks(spank: &Spank<'_>) -> bool {
-    matches!(spank.step_id(), Ok(StepId::Number(_)))
+/// The request in the job's environment.
+pub(crate) fn of_environment(spank: &Spank<'_>) -> Result<Texts> {
+    let mut texts = Texts::default();
+    for word in Word::ALL {
+        texts.set(word, spank.getenv(word.variable()).map_err(crate::slurm_refused)?);
+    }
+    Ok(texts)
+}
+
+/// The kinds of steps, by what may enter an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Its ranks enter.
+    Ranks,
+    /// The batch script enters if the site, or the user where the site asks, wants it.
+    Batch,
+    /// salloc's shell and adopted processes stay on the host, so that `srun` works there.
+    Host,
+}
+
+/// What may enter in this step.
+pub(crate) fn kind(spank: &Spank<'_>) -> Kind {
+    match spank.step_id() {
+        Ok(StepId::Number(_)) => Kind::Ranks,
+        Ok(StepId::Batch) => Kind::Batch,
+        _ => Kind::Host,
+    }
 }
 
 /// Whether the job or step asked for an image: pure and small, for it is relied upon after a
 /// panic.
 pub(crate) fn asked_for(spank: &Spank<'_>, given: &Given) -> bool {
-    if spank.context() == Context::Remote && !is_ranks(spank) {
-        return false;
-    }
-    let from_job = spank.getenv_os(Word::Image.variable()).ok().flatten();
-    let image = match (spank.context(), from_job, given.value("image")) {
-        // srun has put what it asks for into the step's environment.
-        (Context::Remote, Some(from_job), _) => from_job.to_string_lossy().into_owned(),
-        (_, _, Some(given)) => return given != "none",
-        (_, Some(from_job), None) => from_job.to_string_lossy().into_owned(),
-        (_, None, None) => {
-            return given.value("volume").is_some() || given.value("module").is_some();
-        }
+    let variable = |name: &str| spank.getenv_os(name).ok().flatten();
+    let names_image = |text: OsString| !text.is_empty() && text != "none";
+    let in_environment = variable(Word::Image.variable());
+    let by_options = || match given.value(Word::Image.option()) {
+        Some(image) => image != "none",
+        None => ALL.iter().any(|option| given.value(option.name).is_some()),
     };
-    !matches!(image.as_str(), "" | "none")
+    if spank.context() != Context::Remote {
+        // A dry run must not become a job.
+        if given.value(DRY_RUN).is_some() || by_options() {
+            return true;
+        }
+        let default = || variable(Word::Image.short_variable());
+        let typed_none = given.value(Word::Image.option()).is_some();
+        return !typed_none && in_environment.or_else(default).is_some_and(names_image);
+    }
+    match kind(spank) {
+        Kind::Host => return false,
+        // Whoever checked the request wrote down whether the script enters. Where nobody did, it
+        // cannot be known any more: rather no script than one on the host by accident.
+        Kind::Batch if variable(Word::Batch.variable()).is_some_and(|says| says != "1") => {
+            return false;
+        }
+        Kind::Batch | Kind::Ranks => {}
+    }
+    // srun has put what it asks for into the step's environment.
+    in_environment.map_or_else(by_options, names_image)
 }
 
 #[cfg(test)]
@@ -149,16 +179,30 @@ mod tests {
     }
 
     #[test]
+    fn every_word_of_a_request_has_an_option_and_the_dry_run_is_no_word() {
+        let words = Word::ALL.map(Word::option);
+        let options: Vec<_> = ALL.iter().map(|option| option.name).collect();
+        assert_eq!(options, [&words[..], &[DRY_RUN]].concat());
+    }
+
+    #[test]
     fn repeated_volumes_accumulate_and_repeated_calls_do_not() {
         let twice = options(&[("volume", "/a:/b"), ("volume", "/c:/d"), ("volume", "/c:/d")]);
-        assert_eq!(twice.volume.unwrap(), "/a:/b;/c:/d");
+        assert_eq!(twice.texts.text(Word::Volume), "/a:/b;/c:/d");
         let images = options(&[("image", "a"), ("image", "b")]);
-        assert_eq!(images.image.unwrap(), "b");
+        assert_eq!(images.texts.text(Word::Image), "b");
+    }
+
+    #[test]
+    fn a_flag_has_no_value_and_counts_once() {
+        let twice = options(&[("image-batch", ""), ("image-batch", ""), (DRY_RUN, "")]);
+        assert_eq!((twice.texts.text(Word::Batch), twice.dry_run), ("1", true));
+        twice.check_named().unwrap();
     }
 
     #[test]
     fn an_empty_option_is_a_mistake_never_the_host() {
-        for name in ["image", "volume", "module"] {
+        for name in ["image", "volume", "module", "image-writable"] {
             let error = options(&[(name, "")]).check_named().unwrap_err().to_string();
             assert!(error.starts_with(&format!("--{name}=: nothing is named")), "{error}");
         }
@@ -170,15 +214,11 @@ mod tests {
         for same in [vec![], vec![("image", "a")], vec![("volume", "/a:/b"), ("image", "a")]] {
             assert_eq!(options(&same).not_in(&first), None, "{same:?}");
         }
-        for (name, value) in [("image", "none"), ("volume", "/c:/d"), ("module", "m")] {
-            assert_eq!(options(&[(name, value)]).not_in(&first), Some((name, value)));
+        for (word, value) in
+            [(Word::Image, "none"), (Word::Volume, "/c:/d"), (Word::Writable, "1G")]
+        {
+            let other = options(&[(word.option(), value)]);
+            assert_eq!(other.not_in(&first), Some((word, value)));
         }
-    }
-
-    #[test]
-    fn sruns_own_options_replace_the_jobs_one_by_one() {
-        let job = options(&[("image", "a"), ("volume", "/old:/x"), ("module", "m")]);
-        let step = options(&[("volume", "/new:/x")]).or(job);
-        assert_eq!(step, options(&[("image", "a"), ("volume", "/new:/x"), ("module", "m")]));
     }
 }

@@ -6,28 +6,36 @@ use slurm::spank::Spank;
 use udi::{Edit, Error, Result};
 use udi_store::Store;
 
-use crate::remote::Staged;
+use crate::remote::Where;
 use crate::{debug_panic, options, slurm_refused};
+
+/// Set to `1` inside an image.
+pub(crate) const RUNTIME: &str = "SHIFTER_RUNTIME";
+const IMAGE: &str = "SHIFTER_IMAGE";
+const IMAGE_REQUEST: &str = "SHIFTER_IMAGEREQUEST";
+/// What we say inside of the image.
+pub(crate) const SAID_INSIDE: [&str; 3] = [RUNTIME, IMAGE, IMAGE_REQUEST];
 
 /// Takes the rank into the image. What Slurm does next (working directory, becoming the user,
 /// finding and executing the command) then happens inside.
-pub(crate) fn enter(spank: &Spank<'_>, staged: Option<&Staged>) -> Result<()> {
-    match staged {
-        Some(staged) => {
+pub(crate) fn enter(spank: &Spank<'_>, runs: &Where) -> Result<()> {
+    match runs {
+        Where::Inside(staged) => {
             debug_panic(&staged.site, "enter");
             staged.udi.enter()
         }
+        Where::Host => Ok(()),
         // Never on the host because something was forgotten.
-        None if options::asked_for(spank, &slurm::spank::Given::default()) => {
+        Where::Undecided if options::asked_for(spank, &slurm::spank::Given::default()) => {
             Err(Error::bug("the image was not staged"))
         }
-        None => Ok(()),
+        Where::Undecided => Ok(()),
     }
 }
 
 /// Gives the rank the environment of DESIGN §7. Runs inside, as the user.
-pub(crate) fn edit_environment(spank: &mut Spank<'_>, staged: Option<&Staged>) -> Result<()> {
-    let Some(staged) = staged else { return Ok(()) };
+pub(crate) fn edit_environment(spank: &mut Spank<'_>, runs: &Where) -> Result<()> {
+    let Where::Inside(staged) = runs else { return Ok(()) };
     debug_panic(&staged.site, "environment");
     let image = Store::info_inside()?;
     let modules = staged.request.modules(&staged.site)?;
@@ -40,9 +48,9 @@ pub(crate) fn edit_environment(spank: &mut Spank<'_>, staged: Option<&Staged>) -
         .collect();
     let digest = staged.request.image().digest().map(ToString::to_string).unwrap_or_default();
     let about = [
-        ("SHIFTER_RUNTIME", "1".to_owned()),
-        ("SHIFTER_IMAGE", digest),
-        ("SHIFTER_IMAGEREQUEST", staged.request.image().name()),
+        (RUNTIME, "1".to_owned()),
+        (IMAGE, digest),
+        (IMAGE_REQUEST, staged.request.image().name()),
     ];
     for edit in udi::edits(&job, &image, &modules, &staged.site, &about) {
         match edit {

@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use slurm::log;
-use slurm::spank::{Spank, StepId};
-use udi::{Ask, Base, Config, Error, Facts, ImageRef, Plan, Request, Result};
+use slurm::spank::Spank;
+use udi::{Ask, Base, Config, Error, Facts, ImageRef, Plan, Request, Result, Word};
 use udi_mount::{JobKey, Node, Opened, Udi};
 
-use crate::options::Options;
+use crate::options::{self, Kind, Options};
 use crate::submit::VAR_STEP;
 use crate::{debug_panic, slurm_refused};
 
@@ -22,27 +22,45 @@ pub(crate) struct Staged {
     pub(crate) site: Config,
 }
 
-/// The step's UDI; nothing for a step that runs on the host.
-pub(crate) fn stage(spank: &Spank<'_>, given: &Options) -> Result<Option<Staged>> {
-    if !matches!(spank.step_id(), Ok(StepId::Number(_))) {
-        return Ok(None);
+/// Where a step's commands run.
+#[derive(Debug, Default)]
+pub(crate) enum Where {
+    /// Nobody has decided that: something failed.
+    #[default]
+    Undecided,
+    /// On the host: no image was asked for, or not for this step.
+    Host,
+    Inside(Box<Staged>),
+}
+
+/// Finds or stages the UDI of a step that has one.
+pub(crate) fn stage(spank: &Spank<'_>, given: &Options) -> Result<Where> {
+    let kind = options::kind(spank);
+    if kind == Kind::Host {
+        return Ok(Where::Host);
     }
     given.check_named()?;
-    let in_environment = Options::of_environment(spank)?;
+    let in_environment = options::of_environment(spank)?;
     // srun has put the whole request into the environment; its options are there as well, but
     // Slurm forwards only the last of each.
-    let options = if in_environment.image.is_some() { in_environment } else { given.clone() };
-    if options.is_empty() || options.image.as_deref() == Some("none") {
-        return Ok(None);
+    let texts = match in_environment.get(Word::Image) {
+        Some(_) => in_environment,
+        None => given.texts.clone(),
+    };
+    if texts.is_empty() || texts.text(Word::Image) == "none" {
+        return Ok(Where::Host);
     }
     check_release()?;
     let site = udi_store::site::load(Path::new(Config::PATH))?;
     debug_panic(&site, "stage");
-    match options.parse(&site)? {
-        Ask::Nothing | Ask::Host => Ok(None),
+    match Request::parse(&texts, &site)? {
+        Ask::Nothing | Ask::Host => Ok(Where::Host),
+        Ask::Image(request) if kind == Kind::Batch && !request.batch_enters(&site) => {
+            Ok(Where::Host)
+        }
         Ask::Image(request) => {
             let udi = udi(spank, &request, &site)?;
-            Ok(Some(Staged { udi, request, site }))
+            Ok(Where::Inside(Box::new(Staged { udi, request, site })))
         }
     }
 }
@@ -60,25 +78,46 @@ fn check_release() -> Result<()> {
 fn udi(spank: &Spank<'_>, request: &Request, site: &Config) -> Result<Udi> {
     let node = Node::prepare(Node::BASE)?.logging(|line| log::info(&format!("shifter: {line}")));
     let uid = spank.uid().map_err(slurm_refused)?;
+    let variables = variables(spank, request)?;
     let job = JobKey {
         id: spank.job_id().map_err(slurm_refused)?,
         run: format!("uid={uid} restart={}", spank.restart_count().unwrap_or(0)),
-        identity: request.identity(),
+        // With other values it is another inside.
+        identity: format!("{} {variables:?}", request.identity()),
         of_job: spank.getenv_os(VAR_STEP).map_err(slurm_refused)?.is_none(),
     };
     node.stage(&job, site, &Plan::per_job(site)?, || {
-        let image = match request.image() {
-            ImageRef::Local(path) => Base::Local(path.clone()),
-            image => Base::Store(image.digest().cloned().ok_or_else(|| unpinned(request))?),
-        };
         let gid = spank.gid().map_err(slurm_refused)?;
         let groups = spank.supplementary_gids().map_err(slurm_refused)?;
         let user = node.user(uid, gid, groups, &site.etc.users)?;
-        let plan = Plan::make(request, site, &Facts { image, user, variables: BTreeMap::new() })?;
+        let plan = Plan::make(request, site, &Facts { image: base(request)?, user, variables })?;
         log::debug(&format!("shifter: job {}\n{plan}", job.id));
         let opened = Opened::of(&plan, site)?;
         Ok((plan, opened))
     })
+}
+
+/// What everything else lies over.
+pub(crate) fn base(request: &Request) -> Result<Base> {
+    match request.image() {
+        ImageRef::Local(path) => Ok(Base::Local(path.clone())),
+        image => Ok(Base::Store(image.digest().cloned().ok_or_else(|| unpinned(request))?)),
+    }
+}
+
+/// The values that the variables in the request's volumes have here.
+pub(crate) fn variables(spank: &Spank<'_>, request: &Request) -> Result<BTreeMap<String, String>> {
+    let mut values = BTreeMap::new();
+    for name in request.variables() {
+        if let Some(value) = spank.getenv_os(name).map_err(slurm_refused)? {
+            let value = value.into_string().map_err(|value| {
+                Error::user(format!("--volume=${name}: {} is not UTF-8 text", value.display()))
+                    .hint(format!("set {name} to a path"))
+            })?;
+            values.insert(name.to_owned(), value);
+        }
+    }
+    Ok(values)
 }
 
 /// A name may mean another image on the next node, or a moment later.

@@ -4,12 +4,13 @@
 
 use std::path::Path;
 
-use slurm::spank::{Context, Spank};
-use udi::{Ask, Blame, Config, Error, Request, Result, Word};
+use slurm::spank::{Context, Spank, option_variable};
+use udi::{Ask, Blame, Config, Digest, Error, ImageRef, Request, Result, Texts, Word};
 use udi_store::Store;
 
-use crate::options::Options;
-use crate::slurm_refused;
+use crate::options::{self, Options};
+use crate::rank::{RUNTIME, SAID_INSIDE};
+use crate::{dry_run, slurm_refused};
 
 /// Set in a step's environment when its request is not its job's.
 pub(crate) const VAR_STEP: &str = "SLURM_SHIFTER_STEP";
@@ -17,16 +18,22 @@ pub(crate) const VAR_STEP: &str = "SLURM_SHIFTER_STEP";
 /// Keeps Slurm from repeating the surrounding job's options as if they had been typed again.
 ///
 /// srun inherits the job's request from our own variables, option by option. A nested sbatch
-/// or salloc is a new job and inherits nothing.
+/// or salloc is a new job and inherits nothing. What we said of the image that this command
+/// itself runs in is nobody's default.
 pub(crate) fn forget_the_jobs_options(spank: &mut Spank<'_>) -> Result<()> {
-    for option in crate::options::ALL {
-        let name = format!("_SLURM_SPANK_OPTION_shifter_{}", option.name);
+    for option in options::ALL {
+        let name = option_variable("shifter", option.name);
         for name in [format!("SLURM_SPANK_{name}"), name] {
             spank.unsetenv(&name).map_err(slurm_refused)?;
         }
     }
     for word in Word::ALL {
         spank.unsetenv(&format!("SLURM_SPANK_{}", word.short_variable())).map_err(slurm_refused)?;
+    }
+    if spank.getenv_os(RUNTIME).map_err(slurm_refused)?.is_some_and(|says| says == "1") {
+        for name in SAID_INSIDE {
+            spank.unsetenv(name).map_err(slurm_refused)?;
+        }
     }
     if spank.context() == Context::Allocator && in_a_job(spank)? {
         forget_the_request(spank)?;
@@ -45,6 +52,16 @@ fn forget_the_request(spank: &mut Spank<'_>) -> Result<()> {
     Ok(())
 }
 
+/// The user's defaults: `SHIFTER_IMAGE` and the like.
+fn defaults(spank: &Spank<'_>) -> Result<Texts> {
+    let mut texts = Texts::default();
+    for word in [Word::Image, Word::Volume, Word::Module] {
+        let text = spank.getenv(word.short_variable()).map_err(slurm_refused)?;
+        texts.set(word, text.filter(|text| !text.is_empty()));
+    }
+    Ok(texts)
+}
+
 /// What a command asked for, kept for the further components of a heterogeneous job or step:
 /// Slurm calls for each of them, and they all share the command's environment.
 #[derive(Debug)]
@@ -59,7 +76,9 @@ enum Outcome {
     AsJob,
     Host,
     Image {
-        request: Request,
+        request: Box<Request>,
+        /// As the environment carries it.
+        texts: Texts,
         /// Whether it is not what the job asked for.
         of_step: bool,
     },
@@ -69,7 +88,7 @@ enum Outcome {
 pub(crate) fn submit(spank: &mut Spank<'_>, given: Options) -> Result<Submitted> {
     given.check_named()?;
     let outcome = check(spank, &given)?;
-    outcome.write(spank)?;
+    outcome.act(spank, &given)?;
     Ok(Submitted { given, outcome })
 }
 
@@ -78,7 +97,8 @@ impl Submitted {
     /// no environment of its own to carry it.
     pub(crate) fn again(&self, spank: &mut Spank<'_>, given: &Options) -> Result<()> {
         given.check_named()?;
-        if let Some((name, value)) = given.not_in(&self.given) {
+        if let Some((word, value)) = given.not_in(&self.given) {
+            let name = word.option();
             return Err(Error::user(format!(
                 "--{name}={value}: all components of a heterogeneous job or step have one request, \
                  that of the first"
@@ -87,74 +107,149 @@ impl Submitted {
                 "move --{name} before the first colon; for another image, start another srun"
             )));
         }
-        self.outcome.write(spank)
+        self.outcome.act(spank, given)
     }
 }
 
 fn check(spank: &Spank<'_>, given: &Options) -> Result<Outcome> {
-    let job = Options::of_environment(spank)?;
-    if given.is_empty() && (job.is_empty() || in_a_job(spank)?) {
+    let context = spank.context();
+    if context == Context::Local && given.texts.get(Word::Batch).is_some() {
+        return Err(Error::user("--image-batch: srun has no batch script")
+            .hint("leave it out: what srun starts runs inside anyway"));
+    }
+    let of_job = options::of_environment(spank)?;
+    let of_user = defaults(spank)?;
+    let in_a_job = in_a_job(spank)?;
+    let asked = asked(given.texts.clone(), &of_job, &of_user);
+    if asked == of_job && !given.dry_run && (asked.is_empty() || in_a_job) {
         // Nothing new: the job's request was checked when it was submitted, and will be again
         // on the node.
         return Ok(Outcome::AsJob);
     }
     let site = udi_store::site::load(Path::new(Config::PATH))?;
     crate::debug_panic(&site, "submit");
-    let step = given.clone().or(job.clone());
-    Ok(match step.parse(&site)? {
+    let told = |error| told_where_from(error, &asked, &given.texts, (&of_job, in_a_job));
+    Ok(match Request::parse(&asked, &site).map_err(told)? {
+        Ask::Nothing if given.dry_run => {
+            return Err(Error::user("--image-dry-run needs an image").hint("add --image=NAME:TAG"));
+        }
         Ask::Nothing => Outcome::AsJob,
         Ask::Host => Outcome::Host,
         Ask::Image(request) => {
-            let request = pin(step.image.as_deref().unwrap_or_default(), &request, &site)?;
+            let request = pin(asked.text(Word::Image), &request, &site).map_err(told)?;
             let same_as_job = matches!(
-                job.parse(&site), Ok(Ask::Image(of_job)) if of_job.identity() == request.identity()
+                Request::parse(&of_job, &site),
+                Ok(Ask::Image(of_job)) if of_job.identity() == request.identity()
             );
-            let of_step = in_a_job(spank)? && !same_as_job;
-            Outcome::Image { request, of_step }
+            let mut texts = request.to_texts();
+            if request.batch_enters(&site) {
+                // What is written down the node can rely on, whatever happens to it meanwhile.
+                texts.set(Word::Batch, Some("1".into()));
+            }
+            Outcome::Image { request: request.into(), texts, of_step: in_a_job && !same_as_job }
         }
     })
 }
 
+/// Options win over the job's request, word by word, and that over the user's defaults. These
+/// count only where there is an image; alone, `SHIFTER_VOLUME` and `SHIFTER_MODULE` ask for nothing.
+fn asked(given: Texts, of_job: &Texts, of_user: &Texts) -> Texts {
+    let mut of_job = of_job.clone();
+    if !given.is_empty() && of_job.text(Word::Image) == "none" {
+        // Something for an image, and nothing says which.
+        of_job = Texts::default();
+        if given.get(Word::Image).is_none() {
+            return given;
+        }
+    }
+    let asked = given.or(&of_job);
+    let with_defaults = asked.clone().or(of_user);
+    if with_defaults.text(Word::Image).is_empty() { asked } else { with_defaults }
+}
+
+/// Names the variable behind a mistake in something that nobody typed for this job.
+fn told_where_from(
+    error: Error,
+    asked: &Texts,
+    given: &Texts,
+    (of_job, in_a_job): (&Texts, bool),
+) -> Error {
+    let is_about = |(word, text): &(Word, &str)| {
+        given.get(*word).is_none()
+            && error.what().starts_with(&format!("--{}={text}", word.option()))
+    };
+    let found = asked.given().find(is_about).map(|(word, _)| (word, of_job.get(word).is_some()));
+    match found {
+        Some((_, true)) if in_a_job => error,
+        Some((word, true)) => error.about(format!("{}: ", word.variable())),
+        Some((word, false)) => error.about(format!("{}: ", word.short_variable())),
+        None => error,
+    }
+}
+
 impl Outcome {
-    fn write(&self, spank: &mut Spank<'_>) -> Result<()> {
+    fn act(&self, spank: &mut Spank<'_>, given: &Options) -> Result<()> {
+        if given.dry_run {
+            let request = match self {
+                Outcome::Image { request, texts, .. } => Some((&**request, texts)),
+                Outcome::Host | Outcome::AsJob => None,
+            };
+            return dry_run::show(spank, request);
+        }
         match self {
             Outcome::AsJob => Ok(()),
             Outcome::Host => host(spank),
-            Outcome::Image { request, of_step } => write(spank, request, *of_step),
+            Outcome::Image { texts, of_step, .. } => write(spank, texts, *of_step),
         }
     }
 }
 
-/// `--image=none`.
+/// `--image=none`. Said, not left out: the job, or the user's default, may name an image.
 fn host(spank: &mut Spank<'_>) -> Result<()> {
     forget_the_request(spank)?;
-    if spank.context() == Context::Local {
-        // The job may have an image; this step has none.
-        spank.setenv(Word::Image.variable(), "none").map_err(slurm_refused)?;
-    }
-    Ok(())
+    spank.setenv(Word::Image.variable(), "none").map_err(slurm_refused)
 }
 
-/// Finds the image in the store, with the user's own rights, and pins the request to its
-/// digest: later pulls of the name change nothing for this job.
+/// Finds the images in the store, with the user's own rights, and pins the request to their
+/// digests: later pulls of the names change nothing for this job. A `local:` image is the node's.
 fn pin(typed: &str, request: &Request, site: &Config) -> Result<Request> {
+    let is_local = matches!(request.image(), ImageRef::Local(_));
+    if is_local && request.data_images().next().is_none() {
+        return Ok(request.clone());
+    }
     let store = Store::open(&site.store)?;
+    let pinned = match is_local {
+        true => request.clone(),
+        false => request.pinned(&find(&store, "--image=", typed, request.image(), site)?),
+    };
+    pinned.data_pinned(|volume, image| {
+        find(&store, &format!("--volume={volume}: "), &image.to_string(), image, site)
+    })
+}
+
+fn find(
+    store: &Store,
+    about: &str,
+    typed: &str,
+    image: &ImageRef,
+    site: &Config,
+) -> Result<Digest> {
     let uid = udi_mount::own_uid();
-    let digest =
-        store.resolve_as(typed, request.image(), &site.images.platform, uid).map_err(|error| {
-            if error.blame() == Blame::User { error.about("--image=") } else { error }
-        })?;
+    let told = |error: Error| match error.blame() {
+        Blame::User => error.about(about),
+        _ => error,
+    };
+    let digest = store.resolve_as(typed, image, &site.images.platform, uid).map_err(told)?;
     store.open_image(&digest).map_err(|error| match error.blame() {
         // Not there, or another user's: the same words for both.
-        Blame::User => Error::user(format!("--image={typed}: no such image in the store"))
+        Blame::User => told(Error::user(format!("{typed}: no such image in the store")))
             .hint("shifterimg images lists those that you can use"),
         _ => error,
     })?;
-    Ok(request.pinned(&digest))
+    Ok(digest)
 }
 
-fn write(spank: &mut Spank<'_>, request: &Request, of_step: bool) -> Result<()> {
-    let texts = request.to_texts();
+fn write(spank: &mut Spank<'_>, texts: &Texts, of_step: bool) -> Result<()> {
     for (word, value) in texts.given() {
         spank.setenv(word.variable(), value).map_err(slurm_refused)?;
     }
@@ -168,4 +263,55 @@ fn write(spank: &mut Spank<'_>, request: &Request, of_step: bool) -> Result<()> 
         })?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_win_over_the_jobs_request_and_that_over_the_users_defaults() {
+        let job = Texts::of("job:1", "/job:/x", "");
+        let user = Texts::of("user:1", "/user:/x", "mine");
+        let none = Texts::default();
+        for (given, of_job, expected) in [
+            (Texts::of("", "", ""), &none, user.clone()),
+            (Texts::of("a:1", "", ""), &none, Texts::of("a:1", "/user:/x", "mine")),
+            (Texts::of("", "/a:/x", ""), &job, Texts::of("job:1", "/a:/x", "mine")),
+            (Texts::of("", "", ""), &job, Texts::of("job:1", "/job:/x", "mine")),
+        ] {
+            assert_eq!(asked(given, of_job, &user), expected);
+        }
+        // A job that is checked has every word.
+        let mut whole = job.clone();
+        whole.set(Word::Module, Some(String::new()));
+        assert_eq!(asked(none.clone(), &whole, &user), whole);
+    }
+
+    #[test]
+    fn defaults_alone_ask_for_nothing_unless_they_name_an_image() {
+        let none = Texts::default();
+        assert_eq!(asked(none.clone(), &none, &Texts::of("", "/a:/x", "m")), none);
+        let host = Texts::of("none", "", "");
+        let user = Texts::of("user:1", "", "");
+        assert_eq!(asked(none.clone(), &host, &user).text(Word::Image), "none");
+        // On the host a volume is a mistake, not nothing.
+        let volume = Texts::of("", "/a:/x", "");
+        assert_eq!(asked(volume.clone(), &host, &user), volume);
+    }
+
+    #[test]
+    fn a_mistake_in_a_variable_names_the_variable() {
+        let texts = |image| Texts::of(image, "", "");
+        let none = Texts::default();
+        let error = || Error::user("--image=X:1: not an image name");
+        let told = |given: &Texts, job: &Texts, in_a_job| {
+            told_where_from(error(), &texts("X:1"), given, (job, in_a_job)).what()
+        };
+        let plain = "--image=X:1: not an image name";
+        assert_eq!(told(&texts("X:1"), &none, false), plain);
+        assert_eq!(told(&none, &none, true), format!("SHIFTER_IMAGE: {plain}"));
+        assert_eq!(told(&none, &texts("X:1"), false), format!("SLURM_SHIFTER_IMAGE: {plain}"));
+        assert_eq!(told(&none, &texts("X:1"), true), plain);
+    }
 }

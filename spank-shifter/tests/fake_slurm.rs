@@ -85,13 +85,14 @@ fn it_loads_into_every_release_of_slurm() {
 }
 
 #[test]
-fn commands_get_three_options() {
+fn commands_get_six_options() {
+    let options = ["image", "volume", "module", "image-writable", "image-batch", "image-dry-run"];
     for context in ["local", "allocator"] {
-        run(shifter(), format!("context {context}\nload\ncall init\n"), &[])
-            .says("option --image")
-            .says("option --volume")
-            .says("option --module")
-            .says_times(3, "option --");
+        let told = run(shifter(), format!("context {context}\nload\ncall init\n"), &[]);
+        for option in options {
+            told.says(&format!("option --{option}"));
+        }
+        told.says_times(options.len(), "option --");
     }
 }
 
@@ -100,6 +101,23 @@ fn a_command_without_an_option_needs_no_site() {
     for context in ["local", "allocator"] {
         let script = format!("context {context}\nload\ncall init\ncall init_post_opt\n");
         run(shifter(), script, &[]).says("init_post_opt = 0").never_says("user:");
+    }
+}
+
+#[test]
+fn what_an_image_says_of_itself_is_no_default_of_a_command_in_it() {
+    let inside =
+        [("SHIFTER_RUNTIME", "1"), ("SHIFTER_IMAGE", DIGEST), ("SHIFTER_IMAGEREQUEST", "a")];
+    for context in ["local", "allocator"] {
+        let show = "load\ncall init\ncall init_post_opt\nshow env SLURM_SHIFTER_IMAGE\n\
+                    show env SHIFTER_RUNTIME\nshow env SHIFTER_IMAGE\nshow env SHIFTER_IMAGEREQUEST\n";
+        run(shifter(), format!("context {context}\n{show}"), &inside)
+            .says("init_post_opt = 0")
+            .says_times(4, "env ")
+            .says("env SLURM_SHIFTER_IMAGE=(unset)")
+            .says("env SHIFTER_RUNTIME=(unset)")
+            .says("env SHIFTER_IMAGE=(unset)")
+            .says("env SHIFTER_IMAGEREQUEST=(unset)");
     }
 }
 
@@ -189,16 +207,54 @@ fn a_planted_panic_fails_the_ranks_that_asked_and_no_other() {
     is_unaffected(&step(&site, &["PATH=/bin"]));
 }
 
+/// A batch step, or another that is no srun's, of a job with an image.
+fn special_step(site: &str, step: &str, more: &str) -> Told {
+    let script = format!(
+        "context remote\nitem uid 1000\nitem step {step}\n\
+         env SLURM_SHIFTER_IMAGE=docker:r.site/a:1@{DIGEST}\n{more}\
+         load\ncall init\ncall init_post_opt\nrank 0 task_init_privileged task_init\n"
+    );
+    run_at_site(site, shifter(), script, &[])
+}
+
 #[test]
 #[ignore = "needs root: a machine of its own"]
 fn the_batch_script_and_the_extern_step_run_on_the_host_whatever_is_broken() {
-    for special in ["0xfffffffb", "0xfffffffc", "0xfffffffa"] {
-        let script = format!(
-            "context remote\nitem uid 1000\nitem step {special}\nenv SLURM_SHIFTER_IMAGE=a:1\n\
-             load\ncall init\ncall init_post_opt\nrank 0 task_init_privileged task_init\n"
-        );
-        run_at_site(BROKEN, shifter(), script, &[]).says("rank 0: exit 0").never_says("user:");
+    let not_asked = "env SLURM_SHIFTER_BATCH=\n";
+    for (special, more) in [("0xfffffffb", not_asked), ("0xfffffffc", ""), ("0xfffffffa", "")] {
+        for site in [BROKEN, NO_STORE] {
+            special_step(site, special, more).says("rank 0: exit 0").never_says("user:");
+        }
     }
+    // A client without our plugins says nothing of the script; this site never lets it in.
+    special_step(NO_STORE, "0xfffffffb", "").says("rank 0: exit 0");
+}
+
+#[test]
+#[ignore = "needs root: a machine of its own"]
+fn a_batch_script_that_belongs_inside_fails_and_never_runs_on_the_host() {
+    let ask = format!("{NO_STORE}[inside]\nbatch = \"ask\"\n");
+    let always = format!("{NO_STORE}[inside]\nbatch = \"always\"\n");
+    let panic = format!("{always}[node]\ndebug_panic = \"stage\"\n");
+    let asked = "env SLURM_SHIFTER_BATCH=1\n";
+    let no_store = "cannot open the image store";
+    for (site, more, why) in [
+        (ask.as_str(), asked, no_store),
+        (&always, asked, no_store),
+        (&always, "", no_store),
+        (&panic, asked, "this is a bug in shifter"),
+        (NO_STORE, asked, "--image-batch: this site runs batch scripts on the host"),
+        (BROKEN, asked, "/etc/shifter/shifter.toml:2:8:"),
+        // Nobody wrote down whether it belongs inside, and now nobody can tell.
+        (BROKEN, "", "/etc/shifter/shifter.toml:2:8:"),
+    ] {
+        special_step(site, "0xfffffffb", more)
+            .says("init = 0")
+            .says("init_post_opt = 0")
+            .tells_the_user_once("shifter", why)
+            .says("rank 0: exit 1");
+    }
+    special_step(&ask, "0xfffffffb", "").says("rank 0: exit 0");
 }
 
 #[test]
@@ -236,6 +292,78 @@ fn a_mistake_fails_the_command_before_anything_is_queued() {
     {
         let script = format!("context local\nload\ncall init\n{option}call init_post_opt\n");
         run_at_site(&site, shifter(), script, &[]).says(answer);
+    }
+}
+
+#[test]
+#[ignore = "needs root: a machine of its own"]
+fn a_users_default_counts_unless_something_else_is_said() {
+    let mistake = [("SHIFTER_IMAGE", "NOT-A-NAME:1")];
+    let call = |more: &str| {
+        format!("load\ncall init\n{more}call init_post_opt\nshow env SLURM_SHIFTER_IMAGE\n")
+    };
+    for context in ["local", "allocator"] {
+        let script = |more: &str| format!("context {context}\n{}", call(more));
+        run_at_site(NO_STORE, shifter(), script(""), &mistake)
+            .says("user: shifter: SHIFTER_IMAGE: --image=NOT-A-NAME:1: not an image name")
+            .says("init_post_opt = -1");
+        // Said, so that the job's steps do not take the default.
+        run_at_site(NO_STORE, shifter(), script("give image=none\n"), &mistake)
+            .says("init_post_opt = 0")
+            .says("env SLURM_SHIFTER_IMAGE=none");
+        run_at_site(NO_STORE, shifter(), script(""), &[("SHIFTER_VOLUME", "nonsense")])
+            .says("init_post_opt = 0")
+            .never_says("user:");
+        run_at_site(
+            NO_STORE,
+            shifter(),
+            script("give image=docker:r/a:1\n"),
+            &[("SHIFTER_VOLUME", "nonsense")],
+        )
+        .says("user: shifter: SHIFTER_VOLUME: --volume=nonsense: TO is missing")
+        .says("init_post_opt = -1");
+        // A panic must not take a default for nothing.
+        let site = format!("{NO_STORE}[node]\ndebug_panic = \"submit\"\n");
+        run_at_site(&site, shifter(), script(""), &[("SHIFTER_IMAGE", "a:1")])
+            .says("init_post_opt = -1");
+    }
+}
+
+#[test]
+#[ignore = "needs root: a machine of its own"]
+fn a_dry_run_prints_a_table_and_ends_the_command() {
+    let site = "[store]\npath = \"/nonexistent/store\"\nowner = \"0\"\n\
+                [images]\nlocal = [\"/srv\"]\n[volumes]\nvariables = [\"BB\"]\n\
+                [node]\nallow_root = true\n";
+    for context in ["local", "allocator"] {
+        let start = format!("context {context}\nload\ncall init\ngive image-dry-run=\n");
+        let end = "call init_post_opt\nshow env SLURM_SHIFTER_IMAGE\n";
+        let script = format!("{start}give image=local:/srv/a\ngive volume=$BB:/b\n{end}");
+        run_at_site(site, shifter(), &script, &[("BB", "/mnt/bb")])
+            .says("--image=local:/srv/a '--volume=${BB}:/b'")
+            .says("TARGET ")
+            .says("/  ")
+            .says("/b  ")
+            .never_says("init_post_opt")
+            .never_says("env ");
+        run_at_site(site, shifter(), format!("{start}give image=none\n{end}"), &[])
+            .says("--image=none: it would run on the host")
+            .never_says("init_post_opt");
+        for (given, why) in [
+            ("", "--image-dry-run needs an image"),
+            ("give image=a:1\n", "cannot open the image store /nonexistent/store"),
+            ("give image=local:/etc\n", "--image=local:/etc: it is not below a directory"),
+            ("give image=local:/srv/a\ngive volume=$BB:/b\n", "--volume=${BB}:/b: BB is not set"),
+        ] {
+            run_at_site(site, shifter(), format!("{start}{given}{end}"), &[])
+                .says(&format!("user: shifter: {why}"))
+                .says("init_post_opt = -1")
+                .never_says("TARGET");
+        }
+        // A bug must not make a job of it.
+        let panic = format!("{site}debug_panic = \"submit\"\n");
+        run_at_site(&panic, shifter(), format!("{start}give image=a:1\n{end}"), &[])
+            .says("init_post_opt = -1");
     }
 }
 
