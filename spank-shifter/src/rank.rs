@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use slurm::spank::Spank;
-use udi::{Edit, Error, Result};
+use udi::{Edit, Error, Result, Workdir};
 use udi_store::Store;
 
 use crate::remote::Where;
@@ -46,12 +46,10 @@ pub(crate) fn edit_environment(spank: &mut Spank<'_>, runs: &Where) -> Result<()
         .into_iter()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
-    let digest = staged.request.image().digest().map(ToString::to_string).unwrap_or_default();
-    let about = [
-        (RUNTIME, "1".to_owned()),
-        (IMAGE, digest),
-        (IMAGE_REQUEST, staged.request.image().name()),
-    ];
+    let asked = staged.request.image();
+    // An image of the node's own has no digest.
+    let digest = asked.digest().map_or_else(|| asked.name(), ToString::to_string);
+    let about = [(RUNTIME, "1".to_owned()), (IMAGE, digest), (IMAGE_REQUEST, asked.name())];
     for edit in udi::edits(&job, &image, &modules, &staged.site, &about) {
         match edit {
             Edit::Set(name, value) => spank.setenv(&name, &value),
@@ -59,5 +57,22 @@ pub(crate) fn edit_environment(spank: &mut Spank<'_>, runs: &Where) -> Result<()
         }
         .map_err(slurm_refused)?;
     }
-    Ok(())
+    match staged.site.inside.workdir {
+        Workdir::Image if image.workdir.starts_with('/') => start_in(spank, &image.workdir),
+        _ => Ok(()),
+    }
+}
+
+/// Goes where the image says that its programs start. Where the user may not go, the rank stays
+/// where Slurm put it.
+fn start_in(spank: &mut Spank<'_>, directory: &str) -> Result<()> {
+    match std::env::set_current_dir(directory) {
+        Ok(()) => spank.setenv("PWD", directory).map_err(slurm_refused),
+        Err(error) => {
+            if spank.local_task_id().unwrap_or(0) == 0 {
+                spank.say(&format!("cannot start in the image's directory {directory}: {error}"));
+            }
+            Ok(())
+        }
+    }
 }
