@@ -4,87 +4,105 @@
 //! client leaves a checked request, without it only what its user wrote. All of it is text that a
 //! user can forge, so it is parsed from zero.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 
-use slurm::job_submit::Variables;
-use udi::{Error, Result};
+use slurm::{job_submit::Variables, spank::option_variable};
+use udi::{Error, Result, Texts, Word};
 
-/// A place of a request: a list of variables, and the names of image, volume and module in it.
+/// A place of a request: a list of variables, and how the words of a request are called in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Place {
     pub(crate) list: Variables,
-    pub(crate) image: &'static str,
-    volume: &'static str,
-    module: &'static str,
+    spelling: Spelling,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Spelling {
+    /// As in a job's environment.
+    Variable,
+    /// As our SPANK plugin records it.
+    Short,
+    /// As Slurm carries options.
+    Option,
+    /// As Slurm carries options to commands within the job.
+    Inherited,
 }
 
 /// In the order in which they count: what the job will see, what our SPANK plugin leaves for
 /// Prolog and Epilog, what the options say.
 pub(crate) const PLACES: [Place; 5] = [
-    Place {
-        list: Variables::Environment,
-        image: "SLURM_SHIFTER_IMAGE",
-        volume: "SLURM_SHIFTER_VOLUME",
-        module: "SLURM_SHIFTER_MODULE",
-    },
-    Place {
-        list: Variables::SpankJob,
-        image: "SHIFTER_IMAGE",
-        volume: "SHIFTER_VOLUME",
-        module: "SHIFTER_MODULE",
-    },
-    Place {
-        list: Variables::SpankJob,
-        image: "_SLURM_SPANK_OPTION_shifter_image",
-        volume: "_SLURM_SPANK_OPTION_shifter_volume",
-        module: "_SLURM_SPANK_OPTION_shifter_module",
-    },
-    Place {
-        list: Variables::Environment,
-        image: "_SLURM_SPANK_OPTION_shifter_image",
-        volume: "_SLURM_SPANK_OPTION_shifter_volume",
-        module: "_SLURM_SPANK_OPTION_shifter_module",
-    },
-    Place {
-        list: Variables::Environment,
-        image: "SLURM_SPANK__SLURM_SPANK_OPTION_shifter_image",
-        volume: "SLURM_SPANK__SLURM_SPANK_OPTION_shifter_volume",
-        module: "SLURM_SPANK__SLURM_SPANK_OPTION_shifter_module",
-    },
+    Place { list: Variables::Environment, spelling: Spelling::Variable },
+    Place { list: Variables::SpankJob, spelling: Spelling::Short },
+    Place { list: Variables::SpankJob, spelling: Spelling::Option },
+    Place { list: Variables::Environment, spelling: Spelling::Option },
+    Place { list: Variables::Environment, spelling: Spelling::Inherited },
 ];
 
-/// Image, volumes and modules as they were found.
+impl Place {
+    /// The variable that carries `word` here.
+    pub(crate) fn variable(self, word: Word) -> String {
+        let option = || option_variable("shifter", word.option());
+        match self.spelling {
+            Spelling::Variable => word.variable().to_owned(),
+            Spelling::Short => word.short_variable().to_owned(),
+            Spelling::Option => option(),
+            Spelling::Inherited => format!("SLURM_SPANK_{}", option()),
+        }
+    }
+
+    /// Whether it is what the job's steps will see.
+    pub(crate) fn is_jobs_environment(self) -> bool {
+        self.spelling == Spelling::Variable
+    }
+
+    /// What `word` says here.
+    fn says(self, word: Word, value: OsString) -> OsString {
+        // Slurm carries a flag as nothing, or as "(null)".
+        let is_option = matches!(self.spelling, Spelling::Option | Spelling::Inherited);
+        if word == Word::Batch && is_option { "1".into() } else { value }
+    }
+}
+
+/// The words of a request as they were found.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Asked([OsString; 3]);
+pub(crate) struct Asked(Vec<(Word, OsString)>);
 
 impl Asked {
     /// The request that counts, if there is one: the first with an image, else the first with
     /// anything (which is a mistake to tell). A job that asks for the host asks for nothing.
     pub(crate) fn of(variable: impl Fn(Variables, &str) -> Option<OsString>) -> Option<Asked> {
-        let found = PLACES.map(|place| {
-            let get = |name| variable(place.list, name).unwrap_or_default();
-            Asked([get(place.image), get(place.volume), get(place.module)])
-        });
         let mut with_something = None;
-        for asked in found {
-            if !asked.0[0].is_empty() {
-                return (asked.0[0] != "none").then_some(asked);
+        for place in PLACES {
+            let get = |word| {
+                let value = variable(place.list, &place.variable(word))?;
+                Some((word, place.says(word, value))).filter(|(_, text)| !text.is_empty())
+            };
+            let asked = Asked(Word::ALL.into_iter().filter_map(get).collect());
+            if let Some(image) = asked.text(Word::Image) {
+                return (image != "none").then_some(asked);
             }
-            if with_something.is_none() && asked.0.iter().any(|text| !text.is_empty()) {
+            if with_something.is_none() && !asked.0.is_empty() {
                 with_something = Some(asked);
             }
         }
         with_something
     }
 
-    /// The three as text.
-    pub(crate) fn texts(&self) -> Result<[&str; 3]> {
-        let text = |at: usize, option: &str| {
-            self.0[at].to_str().ok_or_else(|| {
-                Error::user(format!("--{option}={}: not UTF-8 text", self.0[at].display()))
-            })
-        };
-        Ok([text(0, "image")?, text(1, "volume")?, text(2, "module")?])
+    fn text(&self, word: Word) -> Option<&OsStr> {
+        self.0.iter().find(|(found, _)| *found == word).map(|(_, text)| text.as_os_str())
+    }
+
+    /// The words as text.
+    pub(crate) fn texts(&self) -> Result<Texts> {
+        let mut texts = Texts::default();
+        for (word, text) in &self.0 {
+            let text = text.to_str().ok_or_else(|| {
+                Error::user(format!("--{}={}: not UTF-8 text", word.option(), text.display()))
+                    .hint("type it again")
+            })?;
+            texts.set(*word, Some(text.to_owned()));
+        }
+        Ok(texts)
     }
 }
 
@@ -103,8 +121,8 @@ mod tests {
         })
     }
 
-    fn texts(variables: &[(Variables, &str, &str)]) -> Option<[String; 3]> {
-        asked(variables).map(|asked| asked.texts().unwrap().map(str::to_owned))
+    fn texts(variables: &[(Variables, &str, &str)]) -> Option<Texts> {
+        asked(variables).map(|asked| asked.texts().unwrap())
     }
 
     #[test]
@@ -112,6 +130,8 @@ mod tests {
         assert_eq!(asked(&[]), None);
         assert_eq!(asked(&[(ENV, "PATH", "/bin"), (SPANK, "OTHER", "x")]), None);
         assert_eq!(asked(&[(ENV, "SLURM_SHIFTER_IMAGE", ""), (SPANK, "SHIFTER_VOLUME", "")]), None);
+        // The user's default is for the client to know.
+        assert_eq!(asked(&[(ENV, "SHIFTER_IMAGE", "a:1")]), None);
     }
 
     #[test]
@@ -124,10 +144,23 @@ mod tests {
     #[test]
     fn a_request_is_found_wherever_a_client_leaves_it() {
         for place in PLACES {
-            let found =
-                texts(&[(place.list, place.image, "a:1"), (place.list, place.volume, "/a:/b")]);
-            assert_eq!(found.unwrap(), ["a:1", "/a:/b", ""], "{place:?}");
+            let (image, volume) = (place.variable(Word::Image), place.variable(Word::Volume));
+            let found = texts(&[(place.list, &image, "a:1"), (place.list, &volume, "/a:/b")]);
+            assert_eq!(found.unwrap(), Texts::of("a:1", "/a:/b", ""), "{place:?}");
         }
+    }
+
+    #[test]
+    fn an_option_with_a_dash_is_found_as_slurm_spells_it() {
+        let found = texts(&[
+            (SPANK, "_SLURM_SPANK_OPTION_shifter_image", "a:1"),
+            (SPANK, "_SLURM_SPANK_OPTION_shifter_image_writable", "1G"),
+            (SPANK, "_SLURM_SPANK_OPTION_shifter_image_batch", "(null)"),
+        ]);
+        let found = found.unwrap();
+        assert_eq!((found.text(Word::Writable), found.text(Word::Batch)), ("1G", "1"));
+        let flag = "SLURM_SPANK__SLURM_SPANK_OPTION_shifter_image_batch";
+        assert_eq!(texts(&[(ENV, flag, "")]).unwrap().text(Word::Batch), "1");
     }
 
     #[test]
@@ -138,7 +171,7 @@ mod tests {
             (SPANK, "SHIFTER_IMAGE", "docker:r/a:1"),
             (SPANK, "SHIFTER_VOLUME", "/a:/b;/only:/last"),
         ]);
-        assert_eq!(found.unwrap(), ["docker:r/a:1", "/a:/b;/only:/last", ""]);
+        assert_eq!(found.unwrap(), Texts::of("docker:r/a:1", "/a:/b;/only:/last", ""));
     }
 
     #[test]

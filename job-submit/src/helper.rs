@@ -13,7 +13,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    fs::OFlags,
+};
 
 use crate::protocol::{Answer, MAX_BYTES, Question};
 
@@ -42,22 +45,26 @@ impl Helper {
         Helper { program, resume: Mutex::new(None), left: Mutex::new(Vec::new()) }
     }
 
-    /// Whether the user (uid, gid) may have `image`, a name without control characters, and its
-    /// digest.
-    pub(crate) fn ask(&self, image: &str, (uid, gid): (u32, u32)) -> Result<Answer, Silence> {
+    /// Whether the user (uid, gid) may have `images`, names without control characters, and their
+    /// digests.
+    pub(crate) fn ask(&self, images: &[String], (uid, gid): (u32, u32)) -> Result<Answer, Silence> {
         self.reap();
         if lock(&self.resume).is_some_and(|resume| Instant::now() < resume) {
             return Err(Silence::NoAnswer);
         }
-        let question = Question { uid, gid, image: image.to_owned() };
+        let question = Question { uid, gid, images: images.to_vec() };
         let broken = |why: String| {
             let why = format!("{} {why}", self.program.display());
             slurm::log::error(&format!("shifter: {why}"));
             Silence::Broken(why)
         };
-        let mut child =
-            self.start(&question).map_err(|error| broken(format!("does not start: {error}")))?;
-        let answer = match read(&mut child, Instant::now() + LIMIT) {
+        let mut child = self.start().map_err(|error| broken(format!("does not start: {error}")))?;
+        let deadline = Instant::now() + LIMIT;
+        write(&mut child, question.to_text().as_bytes(), deadline);
+        let answer = match read(&mut child, deadline) {
+            Heard::Answer(Answer::Digests(digests)) if digests.len() != images.len() => {
+                Err(broken("answered something else".into()))
+            }
             Heard::Answer(answer) => Ok(answer),
             Heard::Nonsense => Err(broken("gave no answer".into())),
             Heard::NothingInTime => {
@@ -79,19 +86,14 @@ impl Helper {
     }
 
     /// A cleared environment, and nothing of slurmctld's but the three pipes.
-    fn start(&self, question: &Question) -> std::io::Result<Child> {
-        let mut child = Command::new(&self.program)
+    fn start(&self) -> std::io::Result<Child> {
+        Command::new(&self.program)
             .env_clear()
             .current_dir("/")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
-            .spawn()?;
-        if let Some(mut stdin) = child.stdin.take() {
-            // Less than a pipe holds: this does not wait. If it has died already, reading says so.
-            let _answered_by_reading = stdin.write_all(question.to_text().as_bytes());
-        }
-        Ok(child)
+            .spawn()
     }
 
     /// Collects those that have ended, without waiting.
@@ -116,6 +118,32 @@ enum Heard {
     NothingInTime,
 }
 
+/// Writes what the helper takes until `deadline`, and closes its standard input. Why it did not take
+/// all, reading says.
+fn write(child: &mut Child, mut text: &[u8], deadline: Instant) {
+    let Some(mut stdin) = child.stdin.take() else { return };
+    if rustix::fs::fcntl_setfl(&stdin, OFlags::NONBLOCK).is_err() {
+        return;
+    }
+    while !text.is_empty() {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let Ok(timeout) = Timespec::try_from(left) else { return };
+        let mut fds = [PollFd::from_borrowed_fd(stdin.as_fd(), PollFlags::OUT)];
+        match poll(&mut fds, Some(&timeout)) {
+            Ok(0) => return,
+            Ok(_) => {}
+            Err(rustix::io::Errno::INTR) if !left.is_zero() => continue,
+            Err(_) => return,
+        }
+        match stdin.write(text) {
+            Ok(length) => text = text.get(length..).unwrap_or_default(),
+            Err(error)
+                if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => {}
+            Err(_) => return,
+        }
+    }
+}
+
 /// Reads until the helper closes its end, or until `deadline`.
 fn read(child: &mut Child, deadline: Instant) -> Heard {
     let Some(mut stdout) = child.stdout.take() else { return Heard::Nonsense };
@@ -130,7 +158,7 @@ fn read(child: &mut Child, deadline: Instant) -> Heard {
             Err(_) => return Heard::NothingInTime,
             Ok(_) => {}
         }
-        let mut buffer = [0; MAX_BYTES];
+        let mut buffer = [0; 4096];
         match stdout.read(&mut buffer) {
             Ok(0) => break,
             Ok(length) if said.len() + length <= MAX_BYTES => {
@@ -163,16 +191,36 @@ mod tests {
     }
 
     fn ask(helper: &Helper) -> Result<Answer, Silence> {
-        helper.ask("docker:a:1", (1000, 100))
+        helper.ask(&["docker:a:1".to_owned()], (1000, 100))
     }
 
     #[test]
     fn the_question_comes_on_standard_input_and_the_answer_is_taken_from_standard_output() {
         let (_dir, helper) = helper(
-            "read uid; read gid; read image\nprintf 'user\\n%s %s %s\\n\\n' $uid $gid $image",
+            "read uid; read gid; read image\nprintf 'user 0\\n%s %s %s\\n\\n' $uid $gid $image",
         );
         let Ok(Answer::No { what, .. }) = ask(&helper) else { panic!() };
         assert_eq!(what, "1000 100 docker:a:1");
+    }
+
+    #[test]
+    fn a_question_longer_than_a_pipe_is_asked_whole_and_a_helper_that_reads_nothing_is_not_waited_for()
+     {
+        let names = vec!["docker:a:1".to_owned(); 20_000];
+        let (_dir, counts) = helper("printf 'user 0\\n%s\\n\\n' $(wc -l)");
+        let Ok(Answer::No { what, .. }) = counts.ask(&names, (1000, 100)) else { panic!() };
+        assert_eq!(what, "20003");
+        let (_dir, deaf) = helper("exec sleep 60");
+        assert_eq!(deaf.ask(&names, (1000, 100)), Err(Silence::NoAnswer));
+    }
+
+    #[test]
+    fn as_many_digests_as_names_or_none() {
+        let digest = format!("sha256:{}", "a".repeat(64));
+        let (_dir, helper) = helper(&format!("cat >&-; printf 'digests 1\\n{digest}\\n'"));
+        assert!(matches!(ask(&helper), Ok(Answer::Digests(_))));
+        let two = ["a".to_owned(), "b".to_owned()];
+        assert!(matches!(helper.ask(&two, (1000, 100)), Err(Silence::Broken(_))));
     }
 
     #[test]
@@ -213,7 +261,7 @@ mod tests {
 
     #[test]
     fn nothing_of_the_environment_gets_to_the_helper() {
-        let (_dir, helper) = helper("printf 'user\\n%s\\n\\n' \"$CARGO_MANIFEST_DIR$HOME\"");
+        let (_dir, helper) = helper("printf 'user 0\\n%s\\n\\n' \"$CARGO_MANIFEST_DIR$HOME\"");
         let Ok(Answer::No { what, .. }) = ask(&helper) else { panic!() };
         assert_eq!(what, "");
     }

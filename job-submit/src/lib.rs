@@ -11,10 +11,11 @@ mod helper;
 mod pin;
 mod protocol;
 mod record;
+mod script;
 mod site;
 
 use slurm::job_submit::{JobDescription, JobSubmit, Rejection, Text};
-use udi::{Ask, Blame, Config, Error, Request, Texts};
+use udi::{Ask, Batch, Blame, Config, Error, ImageRef, Request, Texts, Word};
 
 use crate::{
     asked::Asked,
@@ -60,8 +61,8 @@ impl Shifter {
         if site.node.debug_panic == "job_submit" {
             panic!("planted by node.debug_panic");
         }
-        let [image, volumes, modules] = asked.texts()?;
-        let request = match Request::parse(&Texts::of(image, volumes, modules), &site)? {
+        let texts = asked.texts()?;
+        let request = match Request::parse(&texts, &site)? {
             Ask::Nothing | Ask::Host => return Ok(None),
             Ask::Image(request) => request,
         };
@@ -72,32 +73,57 @@ impl Shifter {
             return Err(Error::user("root's own jobs may not use images on this system")
                 .hint("submit as an ordinary user"));
         }
-        let request = self.pinned(request, image, &site, job.is_batch(), (uid, gid))?;
+        let request = self.pinned(request, &texts, &site, job.is_batch(), (uid, gid))?;
+        let enters = job.is_batch() && request.batch_enters(&site);
         let failed =
             |error: slurm::Error| Error::bug("cannot write the image into the job").because(error);
-        if let Some(digest) = request.image().digest() {
-            pin::write(job, &request, &site.names()).map_err(failed)?;
-            let comment = job.text(Text::AdminComment).map(|text| text.to_string_lossy());
-            let comment = record::with(comment.as_deref(), request.image(), digest);
+        pin::write(job, &texts, &request, &site.names(), enters).map_err(failed)?;
+        let comment = job.text(Text::AdminComment).map(|text| text.to_string_lossy());
+        if let Some(comment) = record::with(comment.as_deref(), &request) {
             job.set_text(Text::AdminComment, &comment).map_err(failed)?;
         }
-        Ok(None)
+        let runs_nothing_inside =
+            !enters && job.text(Text::Script).is_some_and(|script| !script::has_srun(script));
+        Ok(runs_nothing_inside.then(|| {
+            let or = match site.inside.batch {
+                Batch::Ask => ", or submit the script with --image-batch",
+                Batch::Never | Batch::Always => "",
+            };
+            format!(
+                "note: the script runs on the host, not in the image, and has no srun in it: start \
+                 programs in the image by srun{or}"
+            )
+        }))
     }
 
-    /// The request with a digest, if one can be had without waiting.
+    /// The request with digests, if they can be had without waiting.
     fn pinned(
         &self,
         request: Request,
-        typed: &str,
+        typed: &Texts,
         site: &Config,
         is_batch: bool,
         user: (u32, u32),
     ) -> udi::Result<Request> {
-        let silence = match self.helper.ask(typed, user) {
-            Ok(Answer::Digest(digest)) => return Ok(request.pinned(&digest)),
-            Ok(Answer::No { blame, what, hint }) => {
+        let named = Named::all(&request, typed.text(Word::Image));
+        if named.is_empty() {
+            return Ok(request);
+        }
+        let names: Vec<String> = named.iter().map(|named| named.name.clone()).collect();
+        let silence = match self.helper.ask(&names, user) {
+            Ok(Answer::Digests(digests)) => {
+                let mut digests = digests.into_iter();
+                let mut next = || digests.next().ok_or_else(|| Error::bug("a digest is missing"));
+                let request = match request.image() {
+                    ImageRef::Local(_) => request,
+                    _ => request.pinned(&next()?),
+                };
+                return request.data_pinned(|_, _| next());
+            }
+            Ok(Answer::No { at, blame, what, hint }) => {
+                let about = named.get(at).map(|named| named.about.as_str()).unwrap_or_default();
                 let error = match blame {
-                    Blame::User => Error::user(what),
+                    Blame::User => Error::user(format!("{about}{what}")),
                     Blame::Admin => Error::admin(what),
                     Blame::Bug => Error::bug(what),
                 };
@@ -110,9 +136,9 @@ impl Shifter {
         };
         // With a digest the nodes cannot differ, and they look again. Without one, srun pins each
         // of its steps before it starts them.
-        if request.image().digest().is_some() || !is_batch {
+        let Some(named) = named.iter().find(|named| is_batch && !named.is_pinned) else {
             return Ok(request);
-        }
+        };
         // Each node would look the name up for itself, and might find another image than its
         // neighbour.
         let why = match silence {
@@ -121,9 +147,40 @@ impl Shifter {
             }
             Silence::Broken(why) => why,
         };
-        Err(Error::admin(format!("{typed} cannot be looked up now: {why}")).hint(format!(
-            "try again in a minute, or name the image by its digest: --image={typed}@sha256:…"
+        let Named { about, name, .. } = named;
+        let option = if about.is_empty() { "--image=" } else { "" };
+        Err(Error::admin(format!("{about}{name} cannot be looked up now: {why}")).hint(format!(
+            "try again in a minute, or name the image by its digest: {option}{name}@sha256:…"
         )))
+    }
+}
+
+/// An image of the store that a request names.
+struct Named {
+    /// What a message about it begins with.
+    about: String,
+    /// The name, as typed where that is known.
+    name: String,
+    is_pinned: bool,
+}
+
+impl Named {
+    /// The request's own image first, then its data images.
+    fn all(request: &Request, typed: &str) -> Vec<Self> {
+        let own = match request.image() {
+            ImageRef::Local(_) => None,
+            image => Some(Self {
+                about: String::new(),
+                name: typed.to_owned(),
+                is_pinned: image.digest().is_some(),
+            }),
+        };
+        let data = request.data_images().map(|(volume, image)| Self {
+            about: format!("--volume={volume}: "),
+            name: image.to_string(),
+            is_pinned: image.digest().is_some(),
+        });
+        own.into_iter().chain(data).collect()
     }
 }
 
@@ -131,5 +188,39 @@ fn reject(error: &Error) -> Rejection {
     match error.blame() {
         Blame::User => Rejection::mistake(error.to_string()),
         Blame::Admin | Blame::Bug => Rejection::fault(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+    use udi::Digest;
+
+    pub(crate) fn digest(letter: &str) -> Digest {
+        format!("sha256:{}", letter.repeat(64)).parse().unwrap()
+    }
+
+    pub(crate) fn request(image: &str, volumes: &str) -> Request {
+        let text = "[store]\npath = \"/x\"\n[images]\nlocal = [\"/srv\"]";
+        let site = Config::parse(text, Path::new("shifter.toml")).unwrap();
+        match Request::parse(&Texts::of(image, volumes, ""), &site).unwrap() {
+            Ask::Image(request) => request,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_helper_is_asked_for_every_image_of_the_store_and_no_other() {
+        let names = |image, volumes| -> Vec<String> {
+            Named::all(&request(image, volumes), image).into_iter().map(|n| n.name).collect()
+        };
+        assert_eq!(names("a:1", "/x:/y"), ["a:1"]);
+        assert_eq!(
+            names("a:1", "b:1:/b:squashfs;c:1:/c:squashfs"),
+            ["a:1", "docker:docker.io/library/b:1", "docker:docker.io/library/c:1"]
+        );
+        assert_eq!(names("local:/srv/a", "/x:/y"), [""; 0]);
+        assert_eq!(names("local:/srv/a", "b:1:/b:squashfs"), ["docker:docker.io/library/b:1"]);
     }
 }

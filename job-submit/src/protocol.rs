@@ -3,24 +3,26 @@
 
 use udi::{Blame, Digest};
 
-/// What the plugin asks: may this user have this image, and which one is it?
+/// What the plugin asks: may this user have these images, and which are they?
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Question {
     /// The user that the job will run as.
     pub(crate) uid: u32,
     /// Its primary group.
     pub(crate) gid: u32,
-    /// The image's name as the user wrote it.
-    pub(crate) image: String,
+    /// The images' names as the user wrote them.
+    pub(crate) images: Vec<String>,
 }
 
 /// What `shifter-check` answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Answer {
-    /// This image.
-    Digest(Digest),
+    /// These, in the order in which they were asked for.
+    Digests(Vec<Digest>),
     /// No: whose fault it is, why, and what to do.
     No {
+        /// Which of the images it is about.
+        at: usize,
         /// Who must act.
         blame: Blame,
         /// What happened, on one line.
@@ -30,15 +32,15 @@ pub(crate) enum Answer {
     },
 }
 
-/// Longer than any question or answer; less than a pipe holds, so that writing never waits.
-pub(crate) const MAX_BYTES: usize = 4096;
+/// Longer than any question or answer: a request may name many data images.
+pub(crate) const MAX_BYTES: usize = 1 << 20;
 /// Characters of a line, of four bytes at most.
 const MAX_LINE: usize = 500;
 
 impl Question {
-    /// As text; a name has no newline.
+    /// As text; a name has no newline. The last line is empty: without it the end is missing.
     pub(crate) fn to_text(&self) -> String {
-        format!("{}\n{}\n{}\n", self.uid, self.gid, self.image)
+        format!("{}\n{}\n{}\n\n", self.uid, self.gid, self.images.join("\n"))
     }
 
     /// From text.
@@ -47,18 +49,22 @@ impl Question {
         let mut lines = text.lines();
         let uid = lines.next()?.parse().ok()?;
         let gid = lines.next()?.parse().ok()?;
-        let image = lines.next()?.to_owned();
-        lines.next().is_none().then_some(Question { uid, gid, image })
+        let mut images: Vec<String> = lines.map(str::to_owned).collect();
+        let is_whole = images.pop()?.is_empty() && !images.is_empty();
+        is_whole.then_some(Question { uid, gid, images })
     }
 }
 
 impl Answer {
-    /// As text. The first line says what it is.
+    /// As text. The first line says what it is, and of how many or of which image.
     #[allow(dead_code, reason = "the other end's")]
     pub(crate) fn to_text(&self) -> String {
         match self {
-            Answer::Digest(digest) => format!("digest\n{digest}\n"),
-            Answer::No { blame, what, hint } => {
+            Answer::Digests(digests) => {
+                let lines: String = digests.iter().map(|digest| format!("{digest}\n")).collect();
+                format!("digests {}\n{lines}", digests.len())
+            }
+            Answer::No { at, blame, what, hint } => {
                 let whose = match blame {
                     Blame::User => "user",
                     Blame::Admin => "admin",
@@ -69,27 +75,31 @@ impl Answer {
                     text.chars().take(MAX_LINE).collect::<String>()
                 };
                 let hint = hint.as_deref().map(line).unwrap_or_default();
-                format!("{whose}\n{}\n{hint}\n", line(what))
+                format!("{whose} {at}\n{}\n{hint}\n", line(what))
             }
         }
     }
 
     /// From text; nothing if it is not whole.
     pub(crate) fn parse(text: &str) -> Option<Answer> {
-        let [answer, first, rest @ ..] = &text.lines().collect::<Vec<_>>()[..] else {
-            return None;
-        };
-        let blame = match *answer {
-            "digest" => return first.parse().ok().map(Answer::Digest),
+        let mut lines = text.lines();
+        let (answer, number) = lines.next()?.split_once(' ')?;
+        let number: usize = number.parse().ok()?;
+        let blame = match answer {
+            "digests" => {
+                let digests: Vec<Digest> = lines.map(str::parse).collect::<Result<_, _>>().ok()?;
+                return (digests.len() == number).then_some(Answer::Digests(digests));
+            }
             "user" => Blame::User,
             "admin" => Blame::Admin,
             "bug" => Blame::Bug,
             _ => return None,
         };
+        let what = lines.next()?.to_owned();
         // A line for the hint is there even if it is empty: without it the end is missing.
-        let hint = rest.first()?;
-        let hint = (!hint.is_empty()).then(|| (*hint).to_owned());
-        Some(Answer::No { blame, what: (*first).to_owned(), hint })
+        let hint = lines.next()?;
+        let hint = (!hint.is_empty()).then(|| hint.to_owned());
+        Some(Answer::No { at: number, blame, what, hint })
     }
 }
 
@@ -97,40 +107,44 @@ impl Answer {
 mod tests {
     use super::*;
 
+    fn digest(letter: &str) -> Digest {
+        format!("sha256:{}", letter.repeat(64)).parse().unwrap()
+    }
+
     #[test]
     fn what_is_said_is_understood() {
-        let question = Question { uid: 1000, gid: 100, image: "docker:r/a:1".into() };
-        assert_eq!(Question::parse(&question.to_text()), Some(question));
-        let digest: Digest = format!("sha256:{}", "a".repeat(64)).parse().unwrap();
-        let no = |blame, hint: Option<&str>| {
+        for images in [vec!["docker:r/a:1"], vec!["a", "b", "id:c"]] {
+            let images = images.into_iter().map(str::to_owned).collect();
+            let question = Question { uid: 1000, gid: 100, images };
+            assert_eq!(Question::parse(&question.to_text()), Some(question));
+        }
+        let no = |at, blame, hint: Option<&str>| {
             let what = "there is no image a".into();
-            Answer::No { blame, what, hint: hint.map(Into::into) }
+            Answer::No { at, blame, what, hint: hint.map(Into::into) }
         };
         for answer in [
-            Answer::Digest(digest),
-            no(Blame::User, Some("pull it")),
-            no(Blame::Admin, None),
-            no(Blame::Bug, None),
+            Answer::Digests(vec![digest("a")]),
+            Answer::Digests(vec![digest("a"), digest("b")]),
+            no(0, Blame::User, Some("pull it")),
+            no(3, Blame::Admin, None),
+            no(0, Blame::Bug, None),
         ] {
             assert_eq!(Answer::parse(&answer.to_text()), Some(answer));
         }
     }
 
     #[test]
-    fn half_of_an_answer_is_none() {
-        for text in [
-            "",
-            "digest",
-            "digest\n",
-            "digest\nsha256:12",
-            "user",
-            "user\nx",
-            "user\nx\n",
-            "what\nx\n\n",
-        ] {
+    fn half_of_it_is_none() {
+        let whole = Answer::Digests(vec![digest("a"), digest("b")]).to_text();
+        for end in 0..whole.len() - 1 {
+            assert_eq!(Answer::parse(&whole[..end]), None, "{:?}", &whole[..end]);
+        }
+        for text in
+            ["", "digests", "digests x\n", "user", "user 0\nx", "user 0\nx\n", "what 0\nx\n\n"]
+        {
             assert_eq!(Answer::parse(text), None, "{text:?}");
         }
-        for text in ["", "1", "1\n2", "1\n2\na\nb\n", "x\n2\na\n"] {
+        for text in ["", "1", "1\n2", "1\n2\n", "1\n2\n\n", "1\n2\na\nb\n", "x\n2\na\n\n"] {
             assert_eq!(Question::parse(text), None, "{text:?}");
         }
     }
@@ -138,9 +152,9 @@ mod tests {
     #[test]
     fn a_long_reason_is_cut_and_stays_one_line() {
         let what = format!("a\nb{}", "\u{1f980}".repeat(MAX_BYTES));
-        let text =
-            Answer::No { blame: Blame::User, what: what.clone(), hint: Some(what) }.to_text();
-        assert!(text.len() <= MAX_BYTES, "{}", text.len());
+        let (blame, hint) = (Blame::User, Some(what.clone()));
+        let text = Answer::No { at: 0, blame, what, hint }.to_text();
+        assert!(text.len() <= 8 * MAX_LINE + 20, "{}", text.len());
         assert!(Answer::parse(&text).is_some());
     }
 }

@@ -1,4 +1,4 @@
-//! Looks an image up for slurmctld, as SlurmUser: may this user have it, and which one is it?
+//! Looks images up for slurmctld, as SlurmUser: may this user have them, and which are they?
 //!
 //! The question comes on standard input, the answer goes to standard output (`protocol.rs`). It
 //! opens nothing but the store's records: rights are judged from owner, mode and access list.
@@ -26,30 +26,46 @@ fn main() -> ExitCode {
     let Some(question) = question.ok().and_then(|_| Question::parse(&text)) else {
         return ExitCode::from(70);
     };
-    let answer = match look_up(&question) {
-        Ok(digest) => Answer::Digest(digest),
-        Err(error) => no(&error),
-    };
+    let answer = look_up(&question).unwrap_or_else(|(at, error)| no(at, &error));
     match std::io::stdout().write_all(answer.to_text().as_bytes()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::from(70),
     }
 }
 
-fn look_up(question: &Question) -> Result<Digest> {
-    let site = udi_store::site::load(Path::new(Config::PATH))?;
-    let image = ImageRef::parse(&question.image, &site.names())?;
-    let store = Store::open(&site.store)?;
+/// The answer, or which image it fails for.
+fn look_up(question: &Question) -> std::result::Result<Answer, (usize, Error)> {
+    let open = || {
+        let site = udi_store::site::load(Path::new(Config::PATH))?;
+        let store = Store::open(&site.store)?;
+        Ok((site, store))
+    };
+    let (site, store) = open().map_err(|error| (0, error))?;
     let groups = groups(question);
-    let may_read = |digest: &Digest| store.may_read(digest, question.uid, &groups);
+    let one = |(at, typed): (usize, &String)| {
+        look_up_one(typed, &site, &store, question.uid, &groups).map_err(|error| (at, error))
+    };
+    let digests =
+        question.images.iter().enumerate().map(one).collect::<std::result::Result<_, _>>();
+    digests.map(Answer::Digests)
+}
+
+fn look_up_one(
+    typed: &str,
+    site: &Config,
+    store: &Store,
+    uid: u32,
+    groups: &[u32],
+) -> Result<Digest> {
+    let image = ImageRef::parse(typed, &site.names())?;
+    let may_read = |digest: &Digest| store.may_read(digest, uid, groups);
     // Its record may be readable by the user only; its rights are there for everybody.
     if let Some(digest) = image.digest()
         && may_read(digest)?
     {
         return Ok(digest.clone());
     }
-    let typed = &question.image;
-    let digest = store.resolve_as(typed, &image, &site.images.platform, question.uid)?;
+    let digest = store.resolve_as(typed, &image, &site.images.platform, uid)?;
     if may_read(&digest)? {
         return Ok(digest);
     }
@@ -67,8 +83,8 @@ fn groups(question: &Question) -> Vec<u32> {
     groups
 }
 
-fn no(error: &Error) -> Answer {
+fn no(at: usize, error: &Error) -> Answer {
     let steps = error.next_steps();
     let hint = steps.iter().find_map(|step| step.strip_prefix("hint: "));
-    Answer::No { blame: error.blame(), what: error.what(), hint: hint.map(str::to_owned) }
+    Answer::No { at, blame: error.blame(), what: error.what(), hint: hint.map(str::to_owned) }
 }
