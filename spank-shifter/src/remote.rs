@@ -8,7 +8,7 @@ use std::path::Path;
 use slurm::log;
 use slurm::spank::Spank;
 use udi::{Ask, Base, Config, Error, Facts, ImageRef, Plan, Request, Result, Word};
-use udi_mount::{JobKey, Node, Opened, Udi};
+use udi_mount::{Ids, JobKey, Node, Opened, Udi};
 
 use crate::options::{self, Kind, Options};
 use crate::submit::VAR_STEP;
@@ -78,6 +78,9 @@ fn check_release() -> Result<()> {
 fn udi(spank: &Spank<'_>, request: &Request, site: &Config) -> Result<Udi> {
     let node = Node::prepare(Node::BASE)?.logging(|line| log::info(&format!("shifter: {line}")));
     let uid = spank.uid().map_err(slurm_refused)?;
+    let gid = spank.gid().map_err(slurm_refused)?;
+    let groups = spank.supplementary_gids().map_err(slurm_refused)?;
+    let ids = Ids { uid, gid, groups };
     let variables = variables(spank, request)?;
     let job = JobKey {
         id: spank.job_id().map_err(slurm_refused)?,
@@ -85,11 +88,11 @@ fn udi(spank: &Spank<'_>, request: &Request, site: &Config) -> Result<Udi> {
         // With other values it is another inside.
         identity: format!("{} {variables:?}", request.identity()),
         of_job: spank.getenv_os(VAR_STEP).map_err(slurm_refused)?.is_none(),
+        ids: ids.clone(),
     };
-    node.stage(&job, site, &Plan::per_job(site)?, || {
-        let gid = spank.gid().map_err(slurm_refused)?;
-        let groups = spank.supplementary_gids().map_err(slurm_refused)?;
-        let user = node.user(uid, gid, groups, &site.etc.users)?;
+    let late = Plan::late(request, site, &variables)?;
+    node.stage(&job, site, late, || {
+        let user = node.user(uid, gid, ids.groups, &site.etc.users)?;
         let plan = Plan::make(request, site, &Facts { image: base(request)?, user, variables })?;
         log::debug(&format!("shifter: job {}\n{plan}", job.id));
         let opened = Opened::of(&plan, site)?;

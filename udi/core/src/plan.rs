@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use crate::error::printable;
 use crate::request::{cache_directory, check_source, protected, protecting};
 use crate::{
-    CacheFs, Config, Digest, Error, GuestPath, Home, Request, Result, Scratch, SiteMount, Size,
-    User, Volume, What, Word,
+    CacheFs, Config, Digest, Error, GuestPath, Home, Module, Request, Result, Scratch, SiteMount,
+    Size, User, Volume, What, Word,
 };
 
 /// What is known of the job on this node when the plan is made.
@@ -147,8 +147,8 @@ pub struct Flags {
     pub slave: bool,
     /// Left out when the source does not exist.
     pub optional: bool,
-    /// A job may have a directory of its own here (job_container/tmpfs): then the first
-    /// rank of the job puts that in its place.
+    /// What a job has for itself here or below (job_container/tmpfs) takes the place of the
+    /// host's: the first rank of the job puts it there.
     pub per_job: bool,
 }
 
@@ -180,7 +180,7 @@ const HOST_TREE: Flags = Flags {
     recursive: true,
     slave: true,
     optional: false,
-    per_job: false,
+    per_job: true,
 };
 
 impl Plan {
@@ -190,20 +190,10 @@ impl Plan {
             return Err(Error::user("root's jobs cannot use images at this site")
                 .hint("submit the job as an ordinary user"));
         }
-        let mut mounts = builtin(site)?;
-        for mount in &site.mount {
-            mounts.push(site_mount(mount, Origin::Site)?);
-        }
         let modules = request.modules(site)?;
-        for (name, module) in &modules {
-            for mount in &module.mount {
-                mounts.push(site_mount(mount, Origin::Module(name.clone()))?);
-            }
-        }
+        let mut mounts = of_the_site(&modules, site)?;
         mounts.extend(home(site, &facts.user)?);
-        for volume in request.volumes() {
-            mounts.push(volume_mount(volume, site, facts)?);
-        }
+        mounts.extend(volumes(request, site, &facts.variables)?);
         Ok(Self {
             name: request.image().name(),
             image: facts.image.clone(),
@@ -216,9 +206,16 @@ impl Plan {
         })
     }
 
-    /// The directories of every UDI that a job may have for itself.
-    pub fn per_job(site: &Config) -> Result<Vec<Mount>> {
-        Ok(builtin(site)?.into_iter().filter(|mount| mount.flags.per_job).collect())
+    /// The mounts that something of the job's own may have to replace, for a step that finds
+    /// its UDI staged. `variables` as in [`Facts`].
+    pub fn late(
+        request: &Request,
+        site: &Config,
+        variables: &BTreeMap<String, String>,
+    ) -> Result<Vec<Mount>> {
+        let mut mounts = of_the_site(&request.modules(site)?, site)?;
+        mounts.extend(volumes(request, site, variables)?);
+        Ok(mounts)
     }
 
     /// Whether a user's mount may be at `resolved`, where symbolic links led it.
@@ -245,14 +242,28 @@ impl Plan {
     }
 }
 
+/// What every UDI with these modules has.
+fn of_the_site(modules: &[(String, &Module)], site: &Config) -> Result<Vec<Mount>> {
+    let mut mounts = builtin(site)?;
+    for mount in &site.mount {
+        mounts.push(site_mount(mount, Origin::Site)?);
+    }
+    for (name, module) in modules {
+        for mount in &module.mount {
+            mounts.push(site_mount(mount, Origin::Module(name.clone()))?);
+        }
+    }
+    Ok(mounts)
+}
+
 /// What a rank needs of the host in any image.
 fn builtin(site: &Config) -> Result<Vec<Mount>> {
     let spool = site.node.spool.to_string_lossy();
-    let plain = Flags { per_job: false, ..HOST_TREE };
+    let plain = HOST_TREE;
     let host = |path: &str, flags| (path.to_owned(), Source::Host(path.into()), flags);
     let scratch = |path: &str, policy| match policy {
-        Scratch::Job => host(path, Flags { per_job: true, optional: true, ..HOST_TREE }),
-        Scratch::Host => host(path, Flags { optional: true, ..HOST_TREE }),
+        Scratch::Job => host(path, Flags { optional: true, ..plain }),
+        Scratch::Host => host(path, Flags { per_job: false, optional: true, ..plain }),
         Scratch::Tmpfs(size) => (path.to_owned(), Source::Tmpfs { size, shared: true }, plain),
     };
     [
@@ -284,13 +295,25 @@ fn home(site: &Config, user: &User) -> Result<Option<Mount>> {
     Ok(Some(Mount { source, target, rights, flags, origin: Origin::Site }))
 }
 
-fn volume_mount(volume: &Volume, site: &Config, facts: &Facts) -> Result<Mount> {
+fn volumes(
+    request: &Request,
+    site: &Config,
+    variables: &BTreeMap<String, String>,
+) -> Result<Vec<Mount>> {
+    request.volumes().iter().map(|volume| volume_mount(volume, site, variables)).collect()
+}
+
+fn volume_mount(
+    volume: &Volume,
+    site: &Config,
+    variables: &BTreeMap<String, String>,
+) -> Result<Mount> {
     let refuse = |why: String| Error::user(format!("--volume={volume}: {why}"));
     let flags = Flags { read_only: volume.read_only, ..HOST_TREE };
     let alone = Flags { recursive: false, slave: false, ..flags };
     let (source, rights, flags) = match &volume.what {
         What::Host(path) => {
-            let path = path.expand(|name| facts.variables.get(name).cloned()).map_err(refuse)?;
+            let path = path.expand(|name| variables.get(name).cloned()).map_err(refuse)?;
             (Source::Host(path.into()), Rights::User, flags)
         }
         What::Tmpfs(size) => (Source::Tmpfs { size: *size, shared: false }, Rights::Root, alone),

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use udi::{Ask, Base, Config, Digest, Error, Facts, Plan, Request, Result, Texts, User};
-use udi_mount::{ImageFile, JobKey, Node, Udi};
+use udi_mount::{Ids, ImageFile, JobKey, Node, Udi};
 
 struct Options {
     image: String,
@@ -64,10 +64,11 @@ fn measure(options: &Options) -> Result<String> {
             .map_err(|e| Error::user(format!("cannot open {}", options.image)).because(e))?;
         let image = ImageFile { fd: file.into(), name: "bench".into(), kind: "squashfs".into() };
         let run = id.to_string();
-        let key = JobKey { id, run, identity: String::new(), of_job: true };
+        let ids = Ids { uid: 65534, gid: 65534, groups: vec![] };
+        let key = JobKey { id, run, identity: String::new(), of_job: true, ids };
         let plan = plan.clone();
         let start = Instant::now();
-        let udi = node.stage(&key, &site, &[], || Ok((plan, image.into())))?;
+        let udi = node.stage(&key, &site, plan.mounts.clone(), || Ok((plan, image.into())))?;
         Ok::<_, Error>((udi, start.elapsed().as_micros()))
     };
     let (mut cold, mut warm, mut enter) = (Vec::new(), Vec::new(), Vec::new());

@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 
 use rustix::fs::{FileType, Mode};
 use rustix::io::Errno;
@@ -14,6 +15,7 @@ use udi::{
     Blame, Config, Error, Mount, Origin, Plan, Result, Rights, SiteFile, Size, Source, User,
 };
 
+use crate::absent::Absent;
 use crate::guest::{SiteLayer, Tree, is_directory};
 use crate::layers::Layers;
 use crate::node::{self, Node};
@@ -22,23 +24,29 @@ use crate::proc::Proc;
 use crate::sys::{self, MountAttr};
 use crate::{cache, fault, idmap, image, namespace, open};
 
-/// Builds the UDI and gives its mount namespace. The caller's own is not changed.
+/// Builds the UDI and gives its mount namespace, and what is absent from it. The caller's own
+/// namespace is not changed.
 pub(crate) fn assemble(
     node: &Node,
     plan: &Plan,
     site: &Config,
     opened: &Opened,
-) -> Result<OwnedFd> {
+) -> Result<(OwnedFd, Vec<Absent>)> {
     open::in_thread("assemble", || in_this_thread(node, plan, site, opened))
 }
 
-fn in_this_thread(node: &Node, plan: &Plan, site: &Config, opened: &Opened) -> Result<OwnedFd> {
+fn in_this_thread(
+    node: &Node,
+    plan: &Plan,
+    site: &Config,
+    opened: &Opened,
+) -> Result<(OwnedFd, Vec<Absent>)> {
     sys::unshare_fs().map_err(fault::bug("cannot leave the process's root"))?;
     let proc = Proc::open()?;
     let host = proc.namespace()?;
     // What the host gives is taken here; the rest happens where there is nothing of the host.
     let files = plan.files.iter().map(content).collect::<Result<Vec<_>>>()?;
-    let sources = sources(node, &host, plan, site, opened)?;
+    let (sources, mut absent) = sources(node, &host, plan, site, opened)?;
     let (image, images) = base(node, &host, &opened.base)?;
     if plan.writable.is_some()
         && let Err(errno) = idmap::exchange_with_root(&image, &plan.user)
@@ -63,19 +71,30 @@ fn in_this_thread(node: &Node, plan: &Plan, site: &Config, opened: &Opened) -> R
         }
     }
     for (mount, source) in plan.mounts.iter().zip(&sources) {
-        if let Some(source) = source {
-            over.mount_point(&mount.target, source).map_err(|e| blame(mount, e))?;
+        match source {
+            Some(source) => over.mount_point(&mount.target, source),
+            None if absent.iter().any(|absent| absent.is(mount)) => over.place(&mount.target, true),
+            None => Ok(()),
         }
+        .map_err(|e| blame(mount, e))?;
     }
     let root = Tree::new(layers.merge(upper.is_some())?, &proc);
     let plan = judged_in(plan, &root);
     for (mount, source) in plan.mounts.iter().zip(&sources) {
+        if source.is_none() && !absent.iter().any(|absent| absent.is(mount)) {
+            continue;
+        }
+        let Some(target) = target(&plan, &root, mount)? else {
+            let error = Error::user(format!("{} does not exist there", mount.target));
+            absent.push(Absent::new(mount, blame(mount, error))?);
+            continue;
+        };
         if let Some(source) = source {
-            attach(&plan, &root, mount, source)?;
+            attach(mount, source, &target)?;
         }
     }
     namespace::become_root(root.top())?;
-    Ok(namespace)
+    Ok((namespace, absent))
 }
 
 /// Goes to the namespace from whose copy the UDI is made, and says where in it.
@@ -109,23 +128,28 @@ fn base(node: &Node, host: &OwnedFd, base: &BaseFile) -> Result<(OwnedFd, Option
 }
 
 /// What the plan shows, opened or made with the rights the plan says and detached; nothing for
-/// an optional source that is absent.
+/// what is absent, be it optional or (these are given, too) a volume's.
 fn sources(
     node: &Node,
     host: &OwnedFd,
     plan: &Plan,
     site: &Config,
     opened: &Opened,
-) -> Result<Vec<Option<OwnedFd>>> {
+) -> Result<(Vec<Option<OwnedFd>>, Vec<Absent>)> {
     let hosts_of_user = || {
         let hosts = plan.mounts.iter().filter(|mount| matches!(mount.source, Source::Host(_)));
         hosts.filter(|mount| mount.rights == Rights::User)
     };
     let mut by_user = Vec::new();
+    let mut absent = Vec::new();
     if hosts_of_user().next().is_some() {
         let user = &plan.user;
+        let open = |mount: &Mount| match of_host(mount, site) {
+            Err(error) => Absent::new(mount, error).map(|it| absent.push(it)).map(|()| None),
+            found => found,
+        };
         by_user = open::as_account(user.uid, user.gid, &user.groups, || {
-            hosts_of_user().map(|mount| of_host(mount, site)).collect::<Result<Vec<_>>>()
+            hosts_of_user().map(open).collect::<Result<Vec<_>>>()
         })?;
     }
     let mut by_user = by_user.into_iter();
@@ -149,14 +173,15 @@ fn sources(
         };
         found.map(|source| detached(mount, &source)).transpose()
     };
-    plan.mounts.iter().map(source).collect()
+    let sources = plan.mounts.iter().map(source).collect::<Result<_>>()?;
+    Ok((sources, absent))
 }
 
-/// Opens what is on the host, with the calling thread's rights.
-fn of_host(mount: &Mount, site: &Config) -> Result<Option<OwnedFd>> {
+/// Opens what is on the host, with the calling thread's rights; nothing for what is optional and
+/// not there.
+pub(crate) fn of_host(mount: &Mount, site: &Config) -> Result<Option<OwnedFd>> {
     let Source::Host(path) = &mount.source else { return Ok(None) };
-    let path = path.to_string_lossy();
-    match open::open_source(&path) {
+    match open::open_source(&path.to_string_lossy()) {
         Ok(source) => {
             if mount.rights == Rights::User {
                 Plan::check_source(mount, &Proc::open()?.path_of(&source)?, site)?;
@@ -165,7 +190,7 @@ fn of_host(mount: &Mount, site: &Config) -> Result<Option<OwnedFd>> {
             Ok(Some(source))
         }
         Err(Errno::NOENT) if mount.flags.optional => Ok(None),
-        Err(errno) => Err(unopened(mount, &path, errno)),
+        Err(errno) => Err(unopened(mount, path, errno)),
     }
 }
 
@@ -183,7 +208,7 @@ const CLONE: OpenTreeFlags = OpenTreeFlags::OPEN_TREE_CLONE
     .union(OpenTreeFlags::AT_EMPTY_PATH);
 
 /// A copy of what is at `source`, with the flags that the plan gives it; not attached anywhere.
-fn detached(mount: &Mount, source: &OwnedFd) -> Result<OwnedFd> {
+pub(crate) fn detached(mount: &Mount, source: &OwnedFd) -> Result<OwnedFd> {
     let failed = || fault::site(format!("cannot mount the line `{mount}`"));
     let mut flags = CLONE;
     if mount.flags.recursive {
@@ -206,7 +231,8 @@ fn check_kind(mount: &Mount, source: &OwnedFd) -> Result<()> {
     }
 }
 
-fn unopened(mount: &Mount, path: &str, errno: Errno) -> Error {
+fn unopened(mount: &Mount, path: &Path, errno: Errno) -> Error {
+    let path = path.display();
     let Origin::Volume(typed) = &mount.origin else {
         let what = format!("cannot open {path} for the line `{mount}`");
         return fault::site(what)(errno);
@@ -268,33 +294,54 @@ fn judged_in(plan: &Plan, root: &Tree) -> Plan {
     plan
 }
 
-/// Attaches one mount of the plan where its target leads inside the UDI, seen with what was
-/// attached before it.
-fn attach(plan: &Plan, root: &Tree, mount: &Mount, source: &OwnedFd) -> Result<()> {
-    let failed = || fault::site(format!("cannot mount the line `{mount}`"));
-    let target = root.open(mount.target.relative()).map_err(|errno| match errno {
-        Errno::NOENT => blame(mount, Error::user(format!("{} does not exist there", mount.target))),
-        // A link of the image into /proc, or in another volume in a circle.
-        errno if mount.is_users() => {
-            let why = std::io::Error::from(errno);
-            blame(mount, Error::user(format!("cannot reach {} inside: {why}", mount.target)))
+/// Where the target of a mount leads inside the UDI, seen with what was attached before it.
+/// Nothing if it is missing in what the host shows there, where a job may have its own.
+fn target(plan: &Plan, root: &Tree, mount: &Mount) -> Result<Option<OwnedFd>> {
+    let shows =
+        |of: &Mount| of.flags.per_job && !of.is_users() && mount.target.is_within(&of.target);
+    let open = || root.open(mount.target.relative());
+    let user = &plan.user;
+    let found = match open() {
+        // In another volume of the user's, on a file system where root has no rights.
+        Err(Errno::ACCESS) if mount.is_users() => {
+            open::as_account(user.uid, user.gid, &user.groups, || Ok(open()))?
         }
-        errno => failed()(errno),
-    })?;
+        found => found,
+    };
+    let target = match found {
+        Ok(target) => target,
+        Err(Errno::NOENT) if mount.is_users() && plan.mounts.iter().any(shows) => return Ok(None),
+        Err(Errno::NOENT) => {
+            let error = Error::user(format!("{} does not exist there", mount.target));
+            return Err(blame(mount, error));
+        }
+        // A link of the image into /proc, or in another volume in a circle.
+        Err(errno) if mount.is_users() => {
+            let why = std::io::Error::from(errno);
+            let error = Error::user(format!("cannot reach {} inside: {why}", mount.target));
+            return Err(blame(mount, error));
+        }
+        Err(errno) => return Err(fault::site(format!("cannot mount the line `{mount}`"))(errno)),
+    };
     if mount.is_users() {
         plan.check_target(mount, &root.path_of(&target)?)?;
     } else if root.is_top(&target)? {
         let why = format!("{}: inside the image that is /", mount.target);
         return Err(blame(mount, Error::user(why)));
     }
+    Ok(Some(target))
+}
+
+/// Attaches one mount of the plan.
+fn attach(mount: &Mount, source: &OwnedFd, target: &OwnedFd) -> Result<()> {
     let onto = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-    match rustix::mount::move_mount(source, "", &target, "", onto) {
+    match rustix::mount::move_mount(source, "", target, "", onto) {
         Ok(()) => Ok(()),
-        Err(_) if is_directory(source)? != is_directory(&target)? => {
+        Err(_) if is_directory(source)? != is_directory(target)? => {
             let clash = "one is a directory and the other is not: what is mounted, and the place";
             Err(blame(mount, Error::user(format!("{}: {clash}", mount.target))))
         }
-        Err(errno) => Err(failed()(errno)),
+        Err(errno) => Err(fault::site(format!("cannot mount the line `{mount}`"))(errno)),
     }
 }
 

@@ -8,7 +8,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Uid};
+use rustix::fs::{
+    AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, StatxAttributes, StatxFlags, Uid,
+};
 use rustix::io::Errno;
 use udi::{Error, GuestPath, Result};
 
@@ -130,6 +132,14 @@ pub(crate) fn is_directory(file: impl AsFd) -> Result<bool> {
     }
 }
 
+/// Whether something is mounted right at `file`.
+pub(crate) fn is_mount(file: impl AsFd) -> Result<bool> {
+    // No field is asked for: a FUSE file system of the user's gives root none.
+    let stat = rustix::fs::statx(file, "", AtFlags::EMPTY_PATH, StatxFlags::empty())
+        .map_err(fault::bug("cannot stat an open file"))?;
+    Ok(stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
+}
+
 /// The site layer: what lies over the image.
 ///
 /// Modes are as given only where no umask takes bits away: see [`SiteLayer::new`].
@@ -162,11 +172,17 @@ impl<'a> SiteLayer<'a> {
 
     /// Makes `target` something to mount `source` on, if the image has nothing there.
     pub(crate) fn mount_point(&mut self, target: &GuestPath, source: &OwnedFd) -> Result<()> {
+        let directory = is_directory(source)?;
+        self.place(target, directory)
+    }
+
+    /// Makes `target` a directory, or else a file, if the image has nothing there.
+    pub(crate) fn place(&mut self, target: &GuestPath, directory: bool) -> Result<()> {
         if self.image.open(target.relative()).is_ok() {
             return Ok(());
         }
         let path = self.image.find(target)?;
-        if is_directory(source)? { self.directory(&path) } else { self.file(&path, b"") }
+        if directory { self.directory(&path) } else { self.file(&path, b"") }
     }
 
     /// Puts a file at `path`, which may exist in the image or not. The file itself is

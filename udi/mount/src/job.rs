@@ -4,13 +4,14 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
-use udi::{Config, Error, Plan, Result};
+use udi::{Config, Error, Mount, Plan, Result};
 
 use crate::hook::{self, Told};
+use crate::late::Late;
 use crate::node::Node;
 use crate::opened::Opened;
 use crate::udi::Udi;
-use crate::{assemble, fault, image, late, namespace};
+use crate::{assemble, fault, image, namespace};
 
 /// Whose UDI, and of what.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +25,19 @@ pub struct JobKey {
     /// Whether this is what the job asked for: then its later steps shall find it. A step
     /// that asks for something else gets a UDI of its own.
     pub of_job: bool,
+    /// Who opens what is opened late as the user.
+    pub ids: Ids,
+}
+
+/// A process as the kernel judges it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ids {
+    /// User id.
+    pub uid: u32,
+    /// Group id.
+    pub gid: u32,
+    /// All groups.
+    pub groups: Vec<u32>,
 }
 
 /// What the end of a job left to say.
@@ -38,14 +52,14 @@ pub struct Dropped {
 impl Node {
     /// The UDI for a step: the job's, if it is staged already, else a new one.
     ///
-    /// `make` gives the plan and its images, opened with the user's rights; it is called only
-    /// when something must be staged. A step of the job's whose inside is not that of the job's
-    /// first (another value of a variable) has a UDI of its own.
+    /// `late` is [`Plan::late`]. `make` gives the plan and its images, opened with the user's
+    /// rights; it is called only when something must be staged. A step of the job's whose inside
+    /// is not that of the job's first (another value of a variable) has a UDI of its own.
     pub fn stage(
         &self,
         job: &JobKey,
         site: &Config,
-        per_job: &[udi::Mount],
+        late: Vec<Mount>,
         make: impl FnOnce() -> Result<(Plan, Opened)>,
     ) -> Result<Udi> {
         let directory = self.path(&format!("jobs/{}", job.id));
@@ -61,7 +75,8 @@ impl Node {
         {
             if identity == job.identity {
                 unlock(&lock)?;
-                return Ok(Udi { namespace, lock, late: late::candidates(per_job), pinned: true });
+                let late = Late::new(late, Vec::new(), job.ids.clone(), site)?;
+                return Ok(Udi { namespace, lock, late, pinned: true });
             }
             of_job = false;
         }
@@ -73,18 +88,21 @@ impl Node {
         }
         let told = || Told::of(job.id, &plan);
         hook::run(self, &site.hooks.before, told)?;
-        let namespace = assemble::assemble(self, &plan, site, &opened)?;
+        let (namespace, absent) = assemble::assemble(self, &plan, site, &opened)?;
+        // What the first rank finds out about absent volumes, later steps must find out, too.
+        let whole = absent.is_empty();
+        let late = Late::new(late, absent, job.ids.clone(), site)?;
         // Through this process, which holds it: no hook need know whether it will be pinned.
         let at = || format!("/proc/{}/fd/{}", std::process::id(), namespace.as_raw_fd());
         hook::run(self, &site.hooks.after, || told().with("SHIFTER_NAMESPACE", at()))?;
         let known = format!("{}\n{}", job.run, job.identity);
-        let pinned = of_job && keep(&namespace, &pin, &request, &known)?;
+        let pinned = of_job && whole && keep(&namespace, &pin, &request, &known)?;
         unlock(&lock)?;
         if site.node.image_linger > 0 {
             // Between two epilogs there may be days. What fails here, the next one will say.
             let _ = self.sweep_images(site.node.image_linger, site.node.image_linger_max);
         }
-        Ok(Udi { namespace, lock, late: late::of_plan(&plan), pinned })
+        Ok(Udi { namespace, lock, late, pinned })
     }
 
     /// Forgets a job: its UDI goes when nobody is inside. Idempotent; what is busy is no error.

@@ -6,6 +6,7 @@
 //! step of a job pins it below `/run/shifter/jobs`, ranks enter it ([`Udi::enter`]), and the
 //! epilog drops the pin ([`Node::drop_job`]).
 
+mod absent;
 mod account;
 mod assemble;
 mod cache;
@@ -20,6 +21,7 @@ mod late;
 mod layers;
 mod local;
 mod loopdev;
+mod mountinfo;
 mod namespace;
 mod node;
 mod open;
@@ -30,7 +32,7 @@ mod udi;
 
 pub use crate::account::{own_uid, own_user};
 pub use crate::image::ImageFile;
-pub use crate::job::{Dropped, JobKey};
+pub use crate::job::{Dropped, Ids, JobKey};
 pub use crate::kernel::check as check_kernel;
 pub use crate::node::Node;
 pub use crate::open::{as_account, open_image};

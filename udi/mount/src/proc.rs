@@ -6,6 +6,7 @@ use rustix::fs::{CWD, Mode, OFlags, openat};
 use udi::{Error, Result};
 
 use crate::fault;
+use crate::mountinfo::Table;
 
 /// `/proc/thread-self`, opened where it is: the namespace in which images are mounted has none.
 #[derive(Debug)]
@@ -22,6 +23,27 @@ impl Proc {
     pub(crate) fn namespace(&self) -> Result<OwnedFd> {
         openat(&self.0, "ns/mnt", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
             .map_err(fault::site("cannot open /proc/thread-self/ns/mnt"))
+    }
+
+    /// The mounts of the namespace in which the calling thread is now.
+    pub(crate) fn mounts(&self) -> Result<Table> {
+        let file = openat(&self.0, "mountinfo", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+            .map_err(fault::site("cannot open /proc/thread-self/mountinfo"))?;
+        Table::read(file)
+    }
+
+    /// The number of the mount that an open file is on, as in [`Table`].
+    pub(crate) fn mount_of(&self, file: impl AsFd) -> Result<u64> {
+        let failed = || fault::site("cannot read /proc/thread-self/fdinfo");
+        let name = format!("fdinfo/{}", file.as_fd().as_raw_fd());
+        let info = openat(&self.0, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+            .map_err(failed())?;
+        let mut text = [0_u8; 512];
+        let length = rustix::io::read(&info, &mut text).map_err(failed())?;
+        let text = String::from_utf8_lossy(text.get(..length).unwrap_or_default());
+        let number =
+            text.lines().find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse().ok());
+        number.ok_or_else(|| Error::bug(format!("no mnt_id in {text:?}")))
     }
 
     /// The kernel's own idea of where an open file is.

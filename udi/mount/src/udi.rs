@@ -5,8 +5,8 @@ use std::os::fd::OwnedFd;
 use rustix::thread::{CapabilitySet, CapabilitySets};
 use udi::Result;
 
-use crate::late::{self, Candidate};
-use crate::{fault, namespace};
+use crate::fault;
+use crate::late::Late;
 
 /// A mount namespace that is ready to be entered. It lives as long as this value, a process
 /// inside, or its pin.
@@ -14,7 +14,7 @@ use crate::{fault, namespace};
 pub struct Udi {
     pub(crate) namespace: OwnedFd,
     pub(crate) lock: OwnedFd,
-    pub(crate) late: Vec<Candidate>,
+    pub(crate) late: Late,
     pub(crate) pinned: bool,
 }
 
@@ -24,11 +24,7 @@ impl Udi {
     ///
     /// The root and working directory become the UDI's root.
     pub fn enter(&self) -> Result<()> {
-        if self.late.is_empty() {
-            namespace::enter(&self.namespace).map_err(fault::site("cannot enter the image"))?;
-        } else {
-            late::enter(&self.namespace, &self.lock, &self.late)?;
-        }
+        self.late.enter(&self.namespace, &self.lock)?;
         renounce()
     }
 

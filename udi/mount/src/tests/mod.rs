@@ -7,6 +7,7 @@ mod cache;
 mod hooks;
 mod hostile;
 mod inside;
+mod jobs_own;
 mod life;
 mod own;
 mod place;

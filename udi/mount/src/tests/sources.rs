@@ -41,18 +41,6 @@ fn memory_of_the_site_and_of_the_user_is_empty_and_of_its_size() {
 
 #[test]
 #[ignore = "needs root"]
-fn the_nodes_tmp_is_not_replaced_by_the_jobs_own() {
-    on_a_node(|world| {
-        let image = Image::plain();
-        let late = |site| world.stage(Job { site, ..Job::new(&image) }).unwrap().late.len();
-        assert_eq!(late(""), 2);
-        world.node().drop_job(1, 0, 0).unwrap();
-        assert_eq!(late("[inside]\ntmp = \"host\"\nvar_tmp = \"tmpfs=1M\""), 0);
-    });
-}
-
-#[test]
-#[ignore = "needs root"]
 fn a_data_image_is_read_only_and_mounted_once_for_all() {
     on_a_node(|world| {
         let (image, data) = (Image::plain(), Image::default().file("/set/1", "data"));

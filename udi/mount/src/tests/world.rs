@@ -9,7 +9,7 @@ use rustix::mount::{MountFlags, MountPropagationFlags};
 use udi::{Ask, Base, Config, Digest, Facts, ImageRef, Plan, Request, Result, Texts, User, Word};
 
 use crate::image::ImageFile;
-use crate::{JobKey, Node, Opened, Udi, open, sys};
+use crate::{Ids, JobKey, Node, Opened, Udi, open, sys};
 
 pub(crate) const ALICE: u32 = 1001;
 pub(crate) const BOB: u32 = 1002;
@@ -136,14 +136,21 @@ impl World {
             run: format!("uid={}", job.uid),
             identity: format!("{} {}", job.name, request.identity()),
             of_job: job.of_job,
+            ids: Ids { uid: job.uid, gid: job.uid, groups: vec![job.uid] },
         };
+        let late = Plan::late(&request, &site, &facts.variables)?;
         let opened = match plan.image {
             Base::Local(_) => Opened::of(&plan, &site)?,
             Base::Store(_) => self.image(job.name, job.image).into(),
         };
         let data = job.data.map(|data| (data_digest(), self.image("data", data)));
         let opened = Opened { data: data.into_iter().collect(), ..opened };
-        self.node().logging(log).stage(&key, &site, &[], || Ok((plan, opened)))
+        let udi = self.node().logging(log).stage(&key, &site, late, || Ok((plan, opened)))?;
+        // What a rank would say, for the jobs that have no directories of their own.
+        match udi.late.complaint() {
+            Some(error) if !job.has_own => Err(error),
+            _ => Ok(udi),
+        }
     }
 }
 
@@ -167,6 +174,8 @@ pub(crate) struct Job<'a> {
     pub(crate) local: &'a str,
     pub(crate) data: Option<&'a Image>,
     pub(crate) of_job: bool,
+    /// Whether ranks will be in a namespace with directories of the job's own.
+    pub(crate) has_own: bool,
 }
 
 impl<'a> Job<'a> {
@@ -185,6 +194,7 @@ impl<'a> Job<'a> {
             local: "",
             data: None,
             of_job: true,
+            has_own: false,
         }
     }
 }
