@@ -3,7 +3,7 @@
 # Sourced by testbed/kernels.
 
 # Modules that the tests need, in so far as they are not built in.
-KERNEL_MODULES="loop squashfs overlay xfs ext4 erofs fuse autofs4"
+KERNEL_MODULES="loop squashfs overlay xfs ext4 erofs fuse autofs4 nfsd nfsv4"
 
 # label -> Debian suite
 suite_of() {
@@ -51,7 +51,7 @@ kernel_packages() {
 # the order in which they are to be loaded. Does nothing when that is already there.
 fetch_kernel() {
 	local label=$1 suite dir=$KERNELS/$1 work root version
-	[ -e "$dir/version" ] && return 0
+	[ -e "$dir/version" ] && [ "$(cat "$dir/wanted" 2>/dev/null)" = "$KERNEL_MODULES" ] && return 0
 	suite=$(suite_of "$label")
 	say "fetching the kernel of Debian $suite"
 	work=$(mktemp -d "$KERNELS/.fetch.XXXXXX")
@@ -77,6 +77,7 @@ fetch_kernel() {
 	depmod -b "$root" "$version"
 	collect_modules "$root" "$version" "$work/out/modules"
 	echo "$version" >"$work/out/version"
+	echo "$KERNEL_MODULES" >"$work/out/wanted"
 	rm -rf "$dir"
 	mv "$work/out" "$dir"
 	rm -rf "$work"
