@@ -35,7 +35,7 @@ pub enum Base {
 /// may be used is found out by opening it, once, in `udi-mount`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// The image's name, without the digest.
+    /// The image's name, with its digest.
     pub name: String,
     /// The image that everything else lies over.
     pub image: Base,
@@ -195,7 +195,7 @@ impl Plan {
         mounts.extend(home(site, &facts.user)?);
         mounts.extend(volumes(request, site, &facts.variables)?);
         Ok(Self {
-            name: request.image().name(),
+            name: request.image().to_string(),
             image: facts.image.clone(),
             writable: request.writable(),
             files: files(site, &facts.user)?,
@@ -402,6 +402,9 @@ impl fmt::Display for Plan {
 /// The widest column that others are moved for.
 const WIDEST: usize = 40;
 
+/// Where an image comes from: its name, with the digest, is in the last column.
+const STORE: &str = "store";
+
 /// A line of the table: where, what, its type, how, because of whom.
 type Row = [String; 5];
 
@@ -423,12 +426,11 @@ fn file_row(file: &SiteFile) -> Row {
 
 impl Plan {
     fn root(&self) -> Row {
-        let (source, kind) = match &self.image {
-            Base::Store(digest) => (digest.to_string(), "image"),
-            Base::Local(path) => (path.to_string(), "local"),
+        let source = match &self.image {
+            Base::Store(_) => STORE,
+            Base::Local(path) => path.as_str(),
         };
-        let origin = format!("--{}={}", Word::Image.option(), self.name);
-        row("/", source, kind, "ro", origin)
+        row("/", source, "image", "ro", format!("--{}={}", Word::Image.option(), self.name))
     }
 }
 
@@ -440,7 +442,7 @@ impl Mount {
             Source::Cache(CachePlan { directory, size, fs }) => {
                 (format!("size={size} in {}", directory.display()), fs.name())
             }
-            Source::Image(digest) => (digest.to_string(), "image"),
+            Source::Image(_) => (STORE.to_owned(), "image"),
         };
         let flags = [
             (self.flags.read_only, "ro"),
@@ -518,7 +520,8 @@ mod tests {
         let mut texts = Texts::of("x:1", volumes, "mpich");
         texts.set(Word::Writable, Some(writable.into()));
         let Ask::Image(request) = Request::parse(&texts, &site)? else { panic!("no request") };
-        let image = Base::Store(Digest::from_bytes(&[1; 32]));
+        let digest = Digest::from_bytes(&[1; 32]);
+        let (request, image) = (request.pinned(&digest), Base::Store(digest));
         let variables = BTreeMap::from([("BB".into(), "/mnt/bb/7".into())]);
         let facts = Facts { image, user: user(uid), variables };
         Plan::make(&request, &site, &facts)
@@ -528,7 +531,7 @@ mod tests {
     fn the_plan_reads_like_a_mount_table() {
         let expected = "
 TARGET              SOURCE             TYPE   OPTIONS               BECAUSE OF
-/                   sha256:DIGEST  image  ro                    --image=docker:docker.io/library/x:1
+/                   store              image  ro                    --image=docker:docker.io/library/x:1@sha256:DIGEST
 /etc/passwd         made               file   -                     every image
 /etc/group          made               file   -                     every image
 /etc/nsswitch.conf  made               file   -                     every image
@@ -583,7 +586,7 @@ TARGET              SOURCE             TYPE   OPTIONS               BECAUSE OF
             "/c size=1T in /scratch/.caches xfs - --volume=/scratch/me:/c:perNodeCache=size=1T",
             "/d size=1M in /local/caches ext4 - --volume=none:/d:perNodeCache=size=1M,fs=ext4",
             &format!(
-                "/x sha256:{digest} image ro,as-user \
+                "/x store image ro,as-user \
                  --volume=docker:docker.io/library/data@sha256:{digest}:/x:squashfs"
             ),
         ] {
