@@ -185,7 +185,7 @@ pub(crate) fn of_host(mount: &Mount, site: &Config) -> Result<Option<OwnedFd>> {
         Ok(source) => {
             if mount.rights == Rights::User {
                 Plan::check_source(mount, &Proc::open()?.path_of(&source)?, site)?;
-                check_kind(mount, &source)?;
+                check_kind(mount, path, &source)?;
             }
             Ok(Some(source))
         }
@@ -220,8 +220,11 @@ pub(crate) fn detached(mount: &Mount, source: &OwnedFd) -> Result<OwnedFd> {
 }
 
 /// All mounts but `/dev` are nodev: a device would be there and could not be used.
-fn check_kind(mount: &Mount, source: &OwnedFd) -> Result<()> {
-    let stat = rustix::fs::fstat(source).map_err(fault::bug("cannot stat an open file"))?;
+///
+/// Who may not look at it at all has nothing of it: so it is with a FUSE file system of another
+/// user's, which can be opened this far.
+fn check_kind(mount: &Mount, path: &Path, source: &OwnedFd) -> Result<()> {
+    let stat = rustix::fs::fstat(source).map_err(|errno| unopened(mount, path, errno))?;
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::BlockDevice | FileType::CharacterDevice => {
             let why = "FROM is a device";

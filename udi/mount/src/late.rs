@@ -176,10 +176,7 @@ impl Late {
         }
         for (nth, mount) in below.iter().enumerate() {
             let target = mount.target.as_str();
-            let absent = |errno| {
-                let what = format!("{target} cannot be reached in the job's own {at}");
-                said(mount, fault::user(what)(errno).hint("make it there first, in a step before"))
-            };
+            let absent = |errno| unreachable(mount, errno);
             let place = open_plain(target).map_err(absent)?;
             match covered.get(nth) {
                 Some(Some(volume)) => move_onto(volume, &place).map_err(absent)?,
@@ -236,6 +233,9 @@ fn place_inside(piece: &Piece<'_>) -> Result<Option<OwnedFd>> {
             let what = format!("{target} leads through a link inside, and FROM is the job's own");
             return Err(said(piece.mount, Error::user(what)).hint("name where the link leads"));
         }
+        Err(errno @ (Errno::NOENT | Errno::NOTDIR)) if piece.mount.is_users() => {
+            return Err(unreachable(piece.mount, errno));
+        }
         top => top.map_err(failed())?,
     };
     if piece.below.is_empty() {
@@ -274,6 +274,12 @@ fn misplaced(piece: &Piece<'_>, target: &OwnedFd, errno: Errno) -> Error {
     }
     let inside = format!("{}{}", piece.mount.target, piece.below);
     fault::site(format!("cannot put the job's own {inside} inside"))(errno)
+}
+
+/// The place that the user wants is missing, or is a link, in a directory of the job's own.
+fn unreachable(mount: &Mount, errno: Errno) -> Error {
+    let what = format!("cannot reach {} in the job's own directory", mount.target);
+    said(mount, fault::user(what)(errno).hint("make it there first, in a step before"))
 }
 
 /// Puts what the user typed before the message.

@@ -232,7 +232,7 @@ fn a_volume_at_a_place_in_a_directory_of_the_jobs_own_is_not_covered_by_it() {
             let error = world.as_rank_of_own(&udi, || ()).unwrap_err();
             assert_eq!(error.blame(), udi::Blame::User, "{error}");
             assert!(
-                error.to_string().contains("cannot be reached in the job's own /tmp"),
+                error.to_string().contains("cannot reach /tmp/mine in the job's own directory"),
                 "{error}"
             );
         }
