@@ -80,8 +80,8 @@ hint: shifterimg pull debain:12'
 @test "help: without a command, for each command, and as a manual page" {
     run alice shifterimg
     assert_failure 2
-    for command in pull images lookup inspect rm; do assert_line --regexp "^  $command +[A-Z]"; done
-    for command in pull images lookup inspect rm; do
+    for command in pull images lookup inspect rm doctor; do assert_line --regexp "^  $command +[A-Z]"; done
+    for command in pull images lookup inspect rm doctor; do
         run alice "shifterimg $command --help && man shifterimg | grep 'shifterimg $command '"
         assert_success
     done

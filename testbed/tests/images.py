@@ -1,7 +1,8 @@
-"""images.py DIRECTORY: OCI layouts of the images that pull.bats pushes: what registries have and should not,
+"""images.py DIRECTORY: OCI layouts of the images that pull.bats and readable.bats push: what registries have and should not,
 and images that no other test has in the store. Same bytes at each run."""
 
 import random
+import shutil
 import sys
 import tarfile
 from pathlib import Path
@@ -33,6 +34,26 @@ def devices():
     return layer.bytes()
 
 
+def closed():
+    """Made by root for root: programs and data that nobody else may read, secrets, and a set-user-ID program."""
+    layer = Layer()
+    layer.file("bin/busybox", Path(shutil.which("busybox")).read_bytes(), mode=0o755)
+    for applet in ("sh", "cat", "stat", "find", "echo"):
+        layer.symlink(f"bin/{applet}", "busybox")
+    layer.dir("app", mode=0o700)
+    layer.file("app/hello", "#!/bin/sh\necho hello from the app\n", mode=0o700)
+    layer.file("app/data", "for all\n")
+    layer.dir("root", mode=0o700)
+    layer.file("root/.bashrc", "# root's\n", mode=0o600)
+    layer.file("root/work", "at home\n", mode=0o600)
+    layer.file("etc/shadow", "root:*:1::::::\n", mode=0o640)
+    layer.file("etc/app.conf", "a = 1\n", mode=0o600)
+    layer.dir("opt/u/.ssh", mode=0o700)
+    layer.file("opt/u/.ssh/id", "a key\n", mode=0o600)
+    layer.file("bin/set", "", mode=0o4711)
+    return layer.bytes()
+
+
 def dangling():
     layer = Layer()
     layer.hardlink("etc/link", "etc/nothing")
@@ -50,6 +71,7 @@ def main(directory):
     image("flipped", note("before the damage"), noise("flipped", 1 << 20))
     image("short", note("before the end"), noise("short", 1 << 20))
     image("devices", base, devices())
+    image("closed", closed())
     image("dangling", note("before the link"), dangling())
     image("held", note("below the noise"), noise("held", 4 << 20))
     image("killed", note("below the noise"), noise("killed", 4 << 20))

@@ -33,9 +33,10 @@ pub(super) fn propagation(host: &Host) -> Look {
     if root.contains(" shared:") {
         return Ok(vec![ok("/ is shared: what is mounted later appears in running jobs")]);
     }
+    // Not --make-rshared, now: it would share /run/shifter, on which nothing could be pinned.
     Err(warning("/ is private: what the host mounts later does not appear in running jobs")
-        .run("mount --make-rshared /")
-        .task("and at each boot, before slurmd; systemd does so by itself"))
+        .run("mount --make-shared /")
+        .task("and at each boot, before slurmd: mount --make-rshared / (systemd does)"))
 }
 
 pub(super) fn directory(host: &Host) -> Look {
@@ -55,6 +56,10 @@ pub(super) fn directory(host: &Host) -> Look {
     if !is_tmpfs || !is_closed {
         return Err(failed("something else is mounted there, or it is not root's alone")
             .run(format!("umount {BASE} && systemctl restart slurmd")));
+    }
+    if !mount.contains(" unbindable ") {
+        return Err(warning("it is shared: no UDI can be pinned, each step builds its own")
+            .run(format!("mount --make-unbindable {BASE}")));
     }
     Ok(vec![ok("a tmpfs of root's alone, made by slurmd")])
 }
