@@ -1,7 +1,7 @@
 //! Pulling: the reader's side.
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use std::io::{BufWriter, Write};
+mod channel;
+
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,15 +11,16 @@ use udi_store::Unreadable;
 
 use crate::cli;
 use crate::identity::Identity;
-use crate::layer::archive::{self, Contents, Piece};
+use crate::layer::archive::{self, Contents};
 use crate::layer::filter::Filter;
 use crate::layer::merge::{Image, Origin};
 use crate::layer::record::{Item, Layer, What};
 use crate::progress::{Progress, size};
 use crate::registry::{Endpoint, Files, Picked, Registry, Stream, pick};
+use crate::sandbox;
 use crate::show::some_files;
-use crate::wire::{Described, Job, ToReader, ToWriter};
-use crate::{sandbox, writer};
+use crate::wire::{Described, Job, ToWriter};
+use channel::Writer;
 
 /// Layers under way at once.
 const AHEAD: usize = 3;
@@ -151,127 +152,6 @@ fn confine(identity: &Identity) -> Result<Files> {
     let of_root = (identity.uid == 0).then(Files::read);
     identity.become_user()?;
     Ok(of_root.unwrap_or_else(Files::read))
-}
-
-/// The way to the writer.
-#[derive(Debug)]
-struct Writer {
-    to: BufWriter<UnixStream>,
-    from: UnixStream,
-    /// Contents sent so far.
-    sent: u32,
-    /// The number of the contents of all empty files.
-    empty: Option<u32>,
-}
-
-impl Writer {
-    fn new(channel: UnixStream) -> Result<Self> {
-        let from =
-            channel.try_clone().map_err(|e| Error::bug("cannot talk to the writer").because(e))?;
-        Ok(Self { to: BufWriter::with_capacity(512 << 10, channel), from, sent: 0, empty: None })
-    }
-
-    fn send(&mut self, message: &ToWriter) -> Result<()> {
-        message.send(&mut self.to).map_err(|e| self.lost(e))
-    }
-
-    fn bytes(&mut self, bytes: &[u8]) -> Result<()> {
-        ToWriter::send_data(&mut self.to, bytes).map_err(|e| self.lost(e))
-    }
-
-    /// Tells whether the writer has ended, for whoever waits for the network meanwhile.
-    fn watch(&self) -> Result<impl Fn() -> Option<Error> + Send + 'static> {
-        let channel =
-            self.from.try_clone().map_err(|e| Error::bug("cannot watch the writer").because(e))?;
-        Ok(move || {
-            let mut polled = [PollFd::new(&channel, PollFlags::empty())];
-            let hung_up = poll(&mut polled, Some(&Timespec::default())).is_ok()
-                && polled[0].revents().contains(PollFlags::HUP);
-            hung_up.then(|| Error::bug("the writer is gone"))
-        })
-    }
-
-    /// A writer that stops listening has said why.
-    fn lost(&mut self, error: std::io::Error) -> Error {
-        match ToReader::receive(&mut self.from) {
-            Ok(ToReader::Failed { blame, what, hint }) => writer::failure(&blame, what, hint),
-            _ => Error::bug("the writer is gone").because(error),
-        }
-    }
-
-    /// Why the writer gave up, if it said so while we were busy.
-    fn last_words(&mut self) -> Option<Error> {
-        let mut polled = [PollFd::new(&self.from, PollFlags::IN)];
-        poll(&mut polled, Some(&Timespec::default())).ok()?;
-        if !polled[0].revents().contains(PollFlags::IN) {
-            return None;
-        }
-        match ToReader::receive(&mut self.from) {
-            Ok(ToReader::Failed { blame, what, hint }) => Some(writer::failure(&blame, what, hint)),
-            _ => None,
-        }
-    }
-
-    fn answer(&mut self) -> Result<ToReader> {
-        self.to.flush().map_err(|e| self.lost(e))?;
-        match ToReader::receive(&mut self.from) {
-            Ok(ToReader::Failed { blame, what, hint }) => Err(writer::failure(&blame, what, hint)),
-            Ok(answer) => Ok(answer),
-            Err(error) => Err(Error::bug("the writer is gone").because(error)),
-        }
-    }
-
-    /// Announces the pull; gives the size of the image if it is there, whether it was made
-    /// readable, and what cannot be read.
-    fn open(&mut self, job: Job, progress: &Progress) -> Result<Option<(u64, bool, Unreadable)>> {
-        self.send(&ToWriter::Job(job))?;
-        loop {
-            match self.answer()? {
-                ToReader::Go => return Ok(None),
-                ToReader::Have { size, readable, unreadable } => {
-                    return Ok(Some((size, readable, unreadable)));
-                }
-                ToReader::Wait { login, host } => {
-                    progress.say(&format!("{login} on {host} is pulling the same image; waiting"));
-                }
-                _ => return Err(Error::bug("the writer gave an odd answer")),
-            }
-        }
-    }
-
-    /// Sends a file's contents; gives their number.
-    fn contents(&mut self, contents: &mut Contents<'_>) -> Result<u32> {
-        if contents.size() == 0
-            && let Some(empty) = self.empty
-        {
-            return Ok(empty);
-        }
-        self.send(&ToWriter::Begin)?;
-        contents.each(|piece| match piece {
-            Piece::Bytes(bytes) => self.bytes(bytes),
-            Piece::Zeros(length) => self.send(&ToWriter::Hole(length)),
-        })?;
-        let number = self.end()?;
-        if contents.size() == 0 {
-            self.empty = Some(number);
-        }
-        Ok(number)
-    }
-
-    fn end(&mut self) -> Result<u32> {
-        self.send(&ToWriter::End)?;
-        let number = self.sent;
-        self.sent =
-            number.checked_add(1).ok_or_else(|| Error::user("the image has too many files"))?;
-        Ok(number)
-    }
-
-    fn done(&mut self) -> Result<u64> {
-        match self.answer()? {
-            ToReader::Done { size, .. } => Ok(size),
-            _ => Err(Error::bug("the writer gave an odd answer")),
-        }
-    }
 }
 
 /// The layers on their way into the image.

@@ -92,7 +92,7 @@ fn a_user_pulls_and_everybody_uses_it() {
 fn files_that_users_cannot_read_are_told_and_made_readable_once_for_all() {
     let (_fake, world) = site();
     let pulled = world.tool(ALICE, &["pull", "--json", "plain:1"]).ok();
-    let told = "2 files (/work/data, …) cannot be read by ordinary users; \
+    let told = "2 files (/app/data, …) cannot be read by ordinary users; \
                 shifterimg pull --readable plain:1 makes them readable";
     assert!(pulled.err().lines().any(|line| line == told), "{}", pulled.err());
     assert_eq!(json(&pulled)["unreadable"]["files"], 2);
@@ -100,12 +100,12 @@ fn files_that_users_cannot_read_are_told_and_made_readable_once_for_all() {
     assert!(again.lines().any(|line| line == told), "{again}");
     assert!(world.tool(BOB, &["inspect", "plain:1"]).ok().out().contains("unreadable:  2 files"));
     let plain = world.image();
-    let modes = "stat -c '%a %n' $1/work/* $1/etc/*";
+    let modes = "stat -c '%a %n' $1/app/* $1/etc/*";
     let shown = |image: &std::path::Path| {
         let said = world.in_image(image, &format!("cd $1; {}", modes.replace("$1/", "")));
         said.lines().map(str::to_owned).collect::<Vec<_>>()
     };
-    let kept = ["600 work/data", "700 work/tool", "644 etc/hello", "640 etc/shadow"];
+    let kept = ["600 app/data", "700 app/tool", "644 etc/hello", "640 etc/shadow"];
     assert_eq!(shown(&plain), kept);
 
     let readable = world.tool(BOB, &["pull", "--readable", "--json", "plain:1"]).ok();
@@ -118,7 +118,7 @@ fn files_that_users_cannot_read_are_told_and_made_readable_once_for_all() {
     let inspected = json(&world.tool(ALICE, &["inspect", "--json", "plain:1"]).ok());
     let file = std::path::PathBuf::from(inspected["file"]["path"].as_str().unwrap());
     assert_ne!(file, plain);
-    assert_eq!(shown(&file), ["644 work/data", "755 work/tool", "644 etc/hello", "640 etc/shadow"]);
+    assert_eq!(shown(&file), ["644 app/data", "755 app/tool", "644 etc/hello", "640 etc/shadow"]);
 
     // Who pulls without it takes it from nobody, and there is no more to tell.
     let third = world.tool(ALICE, &["pull", "--json", "plain:1"]).ok();

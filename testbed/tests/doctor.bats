@@ -9,10 +9,12 @@ setup_file() {
     for node in ctl c1; do on "$node" bash -c 'mkdir -p /etc/shifter-doctor && rm -rf /usr/local/doctor'; done
     plugins=$(on c1 cat /etc/slurm/plugin-dir)
     export plugins
+    mend
 }
 setup() { for node in ctl c1; do own "$node"; done; }
-teardown() {
-    # What a test that failed half-way has changed.
+teardown() { mend; }
+# What a test changed, or one that was cut off.
+mend() {
     on ctl chmod 2711 /shared/shifter
     on ctl chown shifter:shifter /shared/shifter
     for node in ctl c1; do

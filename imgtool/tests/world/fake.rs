@@ -50,8 +50,8 @@ impl Image {
             ("etc/hello", &b"hello\n"[..], 0o644),
             ("etc/shadow", b"root:*:1::::::\n", 0o640),
             ("noise", &noise, 0o644),
-            ("work/data", b"data\n", 0o600),
-            ("work/tool", b"#!/bin/sh\n", 0o700),
+            ("app/data", b"data\n", 0o600),
+            ("app/tool", b"#!/bin/sh\n", 0o700),
         ] {
             let mut header = tar::Header::new_gnu();
             header.set_size(content.len() as u64);

@@ -1,0 +1,138 @@
+//! The way from the reader to the writer.
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use std::io::{BufWriter, Write};
+use std::os::unix::net::UnixStream;
+
+use udi::{Error, Result};
+use udi_store::Unreadable;
+
+use crate::layer::archive::{Contents, Piece};
+use crate::progress::Progress;
+use crate::wire::{Job, ToReader, ToWriter};
+use crate::writer;
+
+/// The way to the writer.
+#[derive(Debug)]
+pub(super) struct Writer {
+    to: BufWriter<UnixStream>,
+    from: UnixStream,
+    /// Contents sent so far.
+    sent: u32,
+    /// The number of the contents of all empty files.
+    empty: Option<u32>,
+}
+
+impl Writer {
+    pub(super) fn new(channel: UnixStream) -> Result<Self> {
+        let from =
+            channel.try_clone().map_err(|e| Error::bug("cannot talk to the writer").because(e))?;
+        Ok(Self { to: BufWriter::with_capacity(512 << 10, channel), from, sent: 0, empty: None })
+    }
+
+    pub(super) fn send(&mut self, message: &ToWriter) -> Result<()> {
+        message.send(&mut self.to).map_err(|e| self.lost(e))
+    }
+
+    pub(super) fn bytes(&mut self, bytes: &[u8]) -> Result<()> {
+        ToWriter::send_data(&mut self.to, bytes).map_err(|e| self.lost(e))
+    }
+
+    /// Tells whether the writer has ended, for whoever waits for the network meanwhile.
+    pub(super) fn watch(&self) -> Result<impl Fn() -> Option<Error> + Send + 'static> {
+        let channel =
+            self.from.try_clone().map_err(|e| Error::bug("cannot watch the writer").because(e))?;
+        Ok(move || {
+            let mut polled = [PollFd::new(&channel, PollFlags::empty())];
+            let hung_up = poll(&mut polled, Some(&Timespec::default())).is_ok()
+                && polled[0].revents().contains(PollFlags::HUP);
+            hung_up.then(|| Error::bug("the writer is gone"))
+        })
+    }
+
+    /// A writer that stops listening has said why.
+    fn lost(&mut self, error: std::io::Error) -> Error {
+        match ToReader::receive(&mut self.from) {
+            Ok(ToReader::Failed { blame, what, hint }) => writer::failure(&blame, what, hint),
+            _ => Error::bug("the writer is gone").because(error),
+        }
+    }
+
+    /// Why the writer gave up, if it said so while we were busy.
+    pub(super) fn last_words(&mut self) -> Option<Error> {
+        let mut polled = [PollFd::new(&self.from, PollFlags::IN)];
+        poll(&mut polled, Some(&Timespec::default())).ok()?;
+        if !polled[0].revents().contains(PollFlags::IN) {
+            return None;
+        }
+        match ToReader::receive(&mut self.from) {
+            Ok(ToReader::Failed { blame, what, hint }) => Some(writer::failure(&blame, what, hint)),
+            _ => None,
+        }
+    }
+
+    fn answer(&mut self) -> Result<ToReader> {
+        self.to.flush().map_err(|e| self.lost(e))?;
+        match ToReader::receive(&mut self.from) {
+            Ok(ToReader::Failed { blame, what, hint }) => Err(writer::failure(&blame, what, hint)),
+            Ok(answer) => Ok(answer),
+            Err(error) => Err(Error::bug("the writer is gone").because(error)),
+        }
+    }
+
+    /// Announces the pull; gives the size of the image if it is there, whether it was made
+    /// readable, and what cannot be read.
+    pub(super) fn open(
+        &mut self,
+        job: Job,
+        progress: &Progress,
+    ) -> Result<Option<(u64, bool, Unreadable)>> {
+        self.send(&ToWriter::Job(job))?;
+        loop {
+            match self.answer()? {
+                ToReader::Go => return Ok(None),
+                ToReader::Have { size, readable, unreadable } => {
+                    return Ok(Some((size, readable, unreadable)));
+                }
+                ToReader::Wait { login, host } => {
+                    progress.say(&format!("{login} on {host} is pulling the same image; waiting"));
+                }
+                _ => return Err(Error::bug("the writer gave an odd answer")),
+            }
+        }
+    }
+
+    /// Sends a file's contents; gives their number.
+    pub(super) fn contents(&mut self, contents: &mut Contents<'_>) -> Result<u32> {
+        if contents.size() == 0
+            && let Some(empty) = self.empty
+        {
+            return Ok(empty);
+        }
+        self.send(&ToWriter::Begin)?;
+        contents.each(|piece| match piece {
+            Piece::Bytes(bytes) => self.bytes(bytes),
+            Piece::Zeros(length) => self.send(&ToWriter::Hole(length)),
+        })?;
+        let number = self.end()?;
+        if contents.size() == 0 {
+            self.empty = Some(number);
+        }
+        Ok(number)
+    }
+
+    pub(super) fn end(&mut self) -> Result<u32> {
+        self.send(&ToWriter::End)?;
+        let number = self.sent;
+        self.sent =
+            number.checked_add(1).ok_or_else(|| Error::user("the image has too many files"))?;
+        Ok(number)
+    }
+
+    pub(super) fn done(&mut self) -> Result<u64> {
+        match self.answer()? {
+            ToReader::Done { size, .. } => Ok(size),
+            _ => Err(Error::bug("the writer gave an odd answer")),
+        }
+    }
+}
