@@ -173,6 +173,14 @@ tells() {
     mends c1 caches 'belongs to uid 1001, not to shifter'
     on c1 chmod 0755 /usr/local/doctor/cache
     mends c1 caches 'others than shifter can enter'
+    on c1 chmod 0777 /usr/local/doctor
+    mends c1 caches 'others can write /usr/local/doctor'
+}
+
+@test "a directory of local images that is not root's alone" {
+    own c1 's|^\[node\]|[images]\nlocal = ["/usr/local/doctor/images"]\n&|'
+    on c1 install -d -o alice /usr/local/doctor/images
+    mends c1 'local images' 'belongs to uid 1001'
 }
 
 # --- the store and the tool ---

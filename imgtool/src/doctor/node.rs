@@ -190,7 +190,7 @@ pub(super) fn caches(host: &Host) -> Look {
         return Ok(findings);
     }
     for (program, package) in [("mkfs.xfs", "xfsprogs"), ("mke2fs", "e2fsprogs")] {
-        let mut places = ["/usr/sbin", "/sbin", "/usr/bin"].iter();
+        let mut places = ["/usr/sbin", "/sbin"].iter();
         if !places.any(|place| PathBuf::from(place).join(program).exists()) {
             let what = format!("{program} is not here: caches of its kind fail");
             findings.push(warning(what).task(format!("install the package {package}")));
@@ -219,10 +219,20 @@ fn cache(directory: &Path, owner: &str) -> Finding {
         return failed(format!("others than {owner} can enter {shown}"))
             .run(format!("chmod 0700 {word}"));
     }
-    if let Some(parent) = directory.parent()
-        && let Err(error) = udi_store::site::check(parent)
-    {
-        return of_error(&error);
+    for place in directory.ancestors().skip(1) {
+        let Ok(above) = std::fs::symlink_metadata(place) else { continue };
+        let (shown, word) = (place.display(), quoted(place));
+        if above.is_symlink() {
+            return failed(format!("{shown} is a link")).task("name the directory itself");
+        }
+        if above.uid() != 0 && above.uid() != meta.uid() {
+            let what = format!("{shown} belongs to uid {}, not to root or {owner}", above.uid());
+            return failed(what).run(format!("chown root {word}"));
+        }
+        // In a sticky directory nobody takes away what is the owner's.
+        if above.mode() & 0o022 != 0 && above.mode() & 0o1000 == 0 {
+            return failed(format!("others can write {shown}")).run(format!("chmod go-w {word}"));
+        }
     }
     ok(format!("{shown}, {}", super::store::free(directory)))
 }

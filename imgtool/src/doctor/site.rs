@@ -76,3 +76,12 @@ pub(super) fn registries(host: &Host) -> Look {
     }
     Ok(findings)
 }
+
+pub(super) fn local_images(host: &Host) -> Look {
+    let places = host.config()?.images.local.iter();
+    let look = |place: &udi::GuestPath| match udi_store::site::check(place.as_str().as_ref()) {
+        Ok(_) => ok(format!("{place} is root's alone")),
+        Err(error) => of_error(&error),
+    };
+    Ok(places.map(look).collect())
+}
