@@ -195,7 +195,7 @@ fn writable(text: &str, site: &Config) -> Result<Option<Size>> {
     let size: Size = text
         .parse()
         .map_err(|why| refuse(why).hint("say how much may be written, for example 1G"))?;
-    check_tmpfs(size, site).map_err(refuse)?;
+    check_tmpfs(size, site).map_err(|why| refuse(why).hint("ask for less"))?;
     Ok(Some(size))
 }
 
@@ -224,33 +224,53 @@ fn check_volume(volume: &Volume, site: &Config, protected: &[GuestPath]) -> Resu
     if !site.volumes.allowed {
         return Err(refuse("this site does not allow volumes"));
     }
+    let at_target = || {
+        check_target(&volume.to, site, protected)
+            .map_err(|why| refuse(&why).hint("mount it somewhere else, for example under /mnt"))
+    };
     match &volume.what {
         // With variables it is judged on the node.
         What::Host(path) => path.fixed().map_or(Ok(()), |path| check_source(path, site)),
         What::Tmpfs(size) => check_tmpfs(*size, site),
-        What::Cache { near, size, fs } => cache_directory(near.as_deref(), site)
-            .and_then(|_| check_cache(*size, fs.unwrap_or(site.cache.fs), site)),
+        What::Cache { near, size, fs } => {
+            return check_cache(near.as_deref(), *size, fs.unwrap_or(site.cache.fs), site)
+                .map_err(|(why, hint)| refuse(&why).hint(hint))
+                .and_then(|()| at_target());
+        }
         What::Image(image) => match site.images.types.contains(&image.kind()) {
             true => Ok(()),
             false => Err("this site does not allow images of this kind".into()),
         },
     }
     .map_err(|why| refuse(&why))?;
-    check_target(&volume.to, site, protected)
-        .map_err(|why| refuse(&why).hint("mount it somewhere else, for example under /mnt"))
+    at_target()
 }
 
-fn check_cache(size: Size, fs: CacheFs, site: &Config) -> std::result::Result<(), String> {
+/// What the site, or the file system `fs`, has against a cache, and what to ask for instead.
+fn check_cache(
+    near: Option<&str>,
+    size: Size,
+    fs: CacheFs,
+    site: &Config,
+) -> std::result::Result<(), (String, &'static str)> {
+    let elsewhere = match site.cache.directories.is_empty() {
+        true => "use a directory of yours, or for something small tmpfs=size=SIZE",
+        false => "write none as FROM for the first of them",
+    };
+    cache_directory(near, site).map_err(|why| (why, elsewhere))?;
     if size > site.cache.max {
-        return Err(format!("this site allows caches of {} at most", site.cache.max));
+        let what = format!("this site allows caches of {} at most", site.cache.max);
+        return Err((what, "ask for a smaller one"));
     }
-    match fs.least() {
-        least if size >= least => Ok(()),
-        least if fs == CacheFs::Xfs => Err(format!(
-            "a cache with the file system xfs has {least} at least; fs=ext4 makes smaller ones"
-        )),
-        least => Err(format!("a cache has {least} at least")),
+    let least = fs.least();
+    if size >= least {
+        return Ok(());
     }
+    let hint = match fs {
+        CacheFs::Xfs => "ask for more, or add fs=ext4, which makes smaller ones",
+        CacheFs::Ext4 => "ask for more",
+    };
+    Err((format!("a cache with the file system {} has {least} at least", fs.name()), hint))
 }
 
 /// Whether the site lets users mount at `target`.
@@ -285,10 +305,7 @@ pub(crate) fn cache_directory(
     best.cloned().ok_or_else(|| {
         let storages: Vec<String> =
             directories.iter().filter_map(|d| Some(d.parent()?.display().to_string())).collect();
-        format!(
-            "caches of this site are on {}; write none as FROM for the first",
-            storages.join(", ")
-        )
+        format!("caches of this site are on {}", storages.join(", "))
     })
 }
 
@@ -449,9 +466,9 @@ mod tests {
             (&small, "none:/c:perNodeCache=size=1M", ""),
             ("", "none:/c:perNodeCache=size=300M", "this site has no per-node caches"),
             (here, "none:/c:perNodeCache=size=2G", "this site allows caches of 1G at most"),
-            (here, "none:/c:perNodeCache=size=299M", "xfs has 300M at least; fs=ext4"),
-            (&small, "none:/c:perNodeCache=size=1023K", "a cache has 1M at least"),
-            (here, "/scratch/me:/c:perNodeCache=size=1G", "are on /local; write none as FROM"),
+            (here, "none:/c:perNodeCache=size=299M", "xfs has 300M at least"),
+            (&small, "none:/c:perNodeCache=size=1023K", "ext4 has 1M at least"),
+            (here, "/scratch/me:/c:perNodeCache=size=1G", "caches of this site are on /local"),
         ] {
             match ask(site, volume) {
                 Ok(_) => assert!(said.is_empty(), "{volume}"),

@@ -33,27 +33,28 @@ pub(crate) fn make(node: &Node, plan: &CachePlan, site: &Config, user: &User) ->
     let owner = Store::owner_of(&site.store)?;
     let program = mkfs::program(plan.fs)?;
     // Until the loop device is there, the lock counts for it.
-    let claim = room::claim(node, plan.size, &site.cache, user)?;
+    let claim = room::claim(node, plan.size, &site.cache, user, owner)?;
     let file = backing::create(plan, owner, &site.store.owner)?;
     mkfs::format(program, plan.fs, &file, owner)?;
-    let tree = mount(plan.fs, &file, &claim.label)?;
+    let tree = mount(plan.fs, &file, owner, &claim.label)?;
     hand_over(&tree, user).map_err(fault::site("cannot give a new cache to its user"))?;
     Ok(tree)
 }
 
 /// Around the page cache where the storage allows, so that the node's memory holds data once.
-fn mount(fs: CacheFs, file: &OwnedFd, label: &str) -> Result<OwnedFd> {
+fn mount(fs: CacheFs, file: &OwnedFd, owner: u32, label: &str) -> Result<OwnedFd> {
     let setup = LoopSetup { writable: true, direct: true, sector: BLOCK, label };
     // Storage that takes the flag may refuse the first read.
-    mounted(fs, file, setup).or_else(|_| mounted(fs, file, LoopSetup { direct: false, ..setup }))
+    let buffered = LoopSetup { direct: false, ..setup };
+    mounted(fs, file, owner, setup).or_else(|_| mounted(fs, file, owner, buffered))
 }
 
-fn mounted(fs: CacheFs, file: &OwnedFd, setup: LoopSetup<'_>) -> Result<OwnedFd> {
+fn mounted(fs: CacheFs, file: &OwnedFd, owner: u32, setup: LoopSetup<'_>) -> Result<OwnedFd> {
     let name = fs.name();
     let context = rustix::mount::fsopen(name, FsOpenFlags::FSOPEN_CLOEXEC).map_err(fault::site(
         format!("this node's kernel cannot mount {name} (try: modprobe {name})"),
     ))?;
-    let device = LoopDevice::attach_as(file, setup)?;
+    let device = LoopDevice::attach_writable(file, owner, setup)?;
     let set = |key, value| rustix::mount::fsconfig_set_string(&context, key, value);
     let flag = |key| rustix::mount::fsconfig_set_flag(&context, key);
     set("source", device.path().as_str())

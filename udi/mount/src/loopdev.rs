@@ -6,6 +6,7 @@ use rustix::fs::{CWD, Mode, OFlags, fstat};
 use rustix::io::Errno;
 use udi::{Error, Result};
 
+use crate::open::{NOGROUP, as_account};
 use crate::sys::LoopSetup;
 use crate::{fault, sys};
 
@@ -23,21 +24,36 @@ const TRIES: u32 = 256;
 impl LoopDevice {
     /// Puts `file` behind a free device, read-only.
     pub(crate) fn attach(file: &OwnedFd) -> Result<Self> {
-        Self::attach_as(file, LoopSetup::default())
+        Self::attach_by(OFlags::RDONLY, |device| {
+            Ok(sys::loop_configure(device, file.as_fd(), LoopSetup::default()))
+        })
     }
 
-    /// Puts `file` behind a free device.
-    pub(crate) fn attach_as(file: &OwnedFd, setup: LoopSetup<'_>) -> Result<Self> {
+    /// Puts `file`, which is `owner`'s, behind a free device that can be written. The kernel asks
+    /// the file's storage with `owner`'s rights: root may be nobody there.
+    pub(crate) fn attach_writable(
+        file: &OwnedFd,
+        owner: u32,
+        setup: LoopSetup<'_>,
+    ) -> Result<Self> {
+        Self::attach_by(OFlags::RDWR, |device| {
+            as_account(owner, NOGROUP, &[], || Ok(sys::loop_configure(device, file.as_fd(), setup)))
+        })
+    }
+
+    fn attach_by(
+        access: OFlags,
+        configure: impl Fn(&OwnedFd) -> Result<std::result::Result<(), Errno>>,
+    ) -> Result<Self> {
         let control = open("/dev/loop-control", OFlags::RDWR).map_err(fault::site(
             "cannot open /dev/loop-control (is the kernel module `loop` loaded?)",
         ))?;
-        let access = if setup.writable { OFlags::RDWR } else { OFlags::RDONLY };
         for _ in 0..TRIES {
             let number = sys::loop_get_free(&control)
                 .map_err(fault::site("cannot get a free loop device"))?;
             let device = open(&path(number), access)
                 .map_err(fault::site(format!("cannot open {}", path(number))))?;
-            match sys::loop_configure(&device, file.as_fd(), setup) {
+            match configure(&device)? {
                 Ok(()) => return Ok(Self { number, device }),
                 Err(Errno::BUSY) => continue,
                 Err(errno) => {
@@ -49,23 +65,30 @@ impl LoopDevice {
         Err(Error::admin(format!("no loop device was free in {TRIES} tries")))
     }
 
-    /// Labels and sizes in bytes of all that can be written. Images cannot, and are not asked:
-    /// the answer of one whose server is gone would have to be waited for.
-    pub(crate) fn writable() -> Result<Vec<(String, u64)>> {
+    /// Labels and sizes in bytes of all that can be written and whose files `owner` may ask for.
+    /// Images cannot be written, and are not asked: the answer of one whose server is gone would
+    /// have to be waited for.
+    pub(crate) fn writable(owner: u32) -> Result<Vec<(String, u64)>> {
         let all = std::fs::read_dir("/sys/block")
             .map_err(|e| Error::admin("cannot list /sys/block").because(e))?;
-        let labelled = |entry: std::fs::DirEntry| {
+        let writable = |entry: std::fs::DirEntry| {
             let name = entry.file_name().into_string().ok().filter(|n| n.starts_with("loop"))?;
             let read = |what| std::fs::read_to_string(entry.path().join(what)).ok();
             if read("ro")?.trim() != "0" || read("loop/backing_file").is_none() {
                 return None;
             }
-            let device = open(&format!("/dev/{name}"), OFlags::RDONLY).ok()?;
             // In sectors of 512 bytes, whatever the device's own are.
             let sectors: u64 = read("size")?.trim().parse().ok()?;
-            Some((sys::loop_status(&device).ok()?.label, sectors.saturating_mul(512)))
+            let device = open(&format!("/dev/{name}"), OFlags::RDONLY).ok()?;
+            Some((device, sectors.saturating_mul(512)))
         };
-        Ok(all.flatten().filter_map(labelled).collect())
+        let devices: Vec<_> = all.flatten().filter_map(writable).collect();
+        as_account(owner, NOGROUP, &[], || {
+            let labelled = |(device, bytes): &(OwnedFd, u64)| {
+                Some((sys::loop_status(device).ok()?.label, *bytes))
+            };
+            Ok(devices.iter().filter_map(labelled).collect())
+        })
     }
 
     /// The device `number`, if the file behind it is `file` and can still be read.

@@ -46,14 +46,20 @@ impl Label {
 }
 
 /// Waits for its turn, and for room for `size` within the site's limits.
-pub(super) fn claim(node: &Node, size: Size, limits: &CacheConfig, user: &User) -> Result<Claim> {
+pub(super) fn claim(
+    node: &Node,
+    size: Size,
+    limits: &CacheConfig,
+    user: &User,
+    owner: u32,
+) -> Result<Claim> {
     let jobs = node.path("jobs");
     let place = rustix::fs::stat(&jobs).map_err(fault::site(format!("cannot look at {jobs}")))?;
     let ours = Label { node: place.st_dev, uid: user.uid };
     let end = Instant::now() + PATIENCE;
     loop {
         let lock = node::lock_directory(&jobs)?;
-        match is_within(limits, size, ours, &alive(ours.node)?) {
+        match is_within(limits, size, ours, &alive(ours.node, owner)?) {
             Ok(()) => return Ok(Claim { label: ours.text(), _lock: lock }),
             Err(error) if Instant::now() > end => return Err(error),
             Err(_) => drop(lock),
@@ -63,8 +69,8 @@ pub(super) fn claim(node: &Node, size: Size, limits: &CacheConfig, user: &User) 
 }
 
 /// Caches of this node and their sizes.
-fn alive(node: u64) -> Result<Vec<(Label, u64)>> {
-    let all = LoopDevice::writable()?.into_iter();
+fn alive(node: u64, owner: u32) -> Result<Vec<(Label, u64)>> {
+    let all = LoopDevice::writable(owner)?.into_iter();
     let ours = all.filter_map(|(text, bytes)| Some((Label::parse(&text)?, bytes)));
     Ok(ours.filter(|(label, _)| label.node == node).collect())
 }

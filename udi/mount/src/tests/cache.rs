@@ -35,7 +35,7 @@ fn job<'a>(image: &'a Image, volume: &'a str) -> Job<'a> {
 fn caches(world: &World) -> Vec<u64> {
     let jobs = std::fs::metadata(format!("{}/jobs", world.run())).unwrap();
     let ours = format!("shifter-cache {} ", jobs.dev());
-    let all = LoopDevice::writable().unwrap().into_iter();
+    let all = LoopDevice::writable(STORE_OWNER).unwrap().into_iter();
     all.filter(|(label, _)| label.starts_with(&ours)).map(|(_, bytes)| bytes >> 20).collect()
 }
 
