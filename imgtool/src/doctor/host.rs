@@ -1,6 +1,7 @@
 //! What kind of host this is: what runs here decides.
 
 use serde::Serialize;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use udi::{Config, Error};
@@ -44,8 +45,8 @@ pub(super) struct Host {
 impl Host {
     pub(super) fn look(identity: &Identity, config: &Path) -> Self {
         let name = nix::unistd::gethostname().unwrap_or_default().to_string_lossy().into_owned();
-        let slurmd = process("slurmd");
-        let slurmctld = process("slurmctld");
+        let slurmd = process("slurmd", true);
+        let slurmctld = process("slurmctld", false);
         let daemons = [&slurmd, &slurmctld];
         let daemon = daemons.into_iter().flatten().find_map(|p| p.program.clone());
         let slurm = Slurm::look(daemon.as_deref());
@@ -99,14 +100,15 @@ impl Host {
     }
 }
 
-/// The first process of that name. Not a user's of the same name, as far as that matters:
-/// it only decides what is looked at.
-fn process(name: &str) -> Option<Process> {
+/// The first process of that name; root's, if `of_root`. It decides what is looked at, not
+/// whom to trust.
+fn process(name: &str, of_root: bool) -> Option<Process> {
     let all = std::fs::read_dir("/proc").ok()?.flatten();
     all.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())
         .filter(|id| {
             let comm = std::fs::read_to_string(format!("/proc/{id}/comm")).unwrap_or_default();
-            comm.trim_end() == name
+            let owner = || std::fs::metadata(format!("/proc/{id}")).map(|meta| meta.uid());
+            comm.trim_end() == name && (!of_root || owner().is_ok_and(|uid| uid == 0))
         })
         .min()
         .map(|id| Process { id, program: std::fs::read_link(format!("/proc/{id}/exe")).ok() })

@@ -85,8 +85,11 @@ fn find(name: &str, host: &Host) -> Result<PathBuf, Finding> {
     let found = places.iter().map(|place| place.join(name)).find(|path| path.exists());
     found.ok_or_else(|| {
         let places: Vec<_> = places.iter().map(|place| place.display().to_string()).collect();
-        failed(format!("{name} is not in {}", places.join(" or ")))
-            .task("install it there: README.md, Install on a site")
+        let what = match places.is_empty() {
+            true => format!("{name}: there is no directory of Slurm's plugins"),
+            false => format!("{name} is not in {}", places.join(" or ")),
+        };
+        failed(what).task("install it there: README.md, Install on a site")
     })
 }
 

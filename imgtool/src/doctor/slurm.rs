@@ -40,7 +40,12 @@ impl Slurm {
         let found = places.find(|place| udi_store::site::check(&place.join("scontrol")).is_ok());
         let Some(commands) = found else { return Self::default() };
         let mut slurm = Self { commands: Some(commands), ..Self::default() };
-        slurm.release = slurm.ask("scontrol", &["-V"]).and_then(|text| release(&text));
+        // Of the daemon that loads our plugins, if there is one; else of the commands.
+        slurm.release = daemon
+            .filter(|daemon| udi_store::site::check(daemon).is_ok())
+            .and_then(|daemon| apart::output(daemon, &["-V"], LIMIT).ok())
+            .or_else(|| slurm.ask("scontrol", &["-V"]))
+            .and_then(|text| release(&text));
         slurm.settings = slurm.ask("scontrol", &["show", "config"]).map(|text| settings(&text));
         slurm
     }
