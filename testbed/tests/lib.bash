@@ -73,6 +73,26 @@ restore_config() {
     done
 }
 
+# slurm_with LINES: Slurm, restarted everywhere with these lines more in its configuration; with none, as it was.
+slurm_with() {
+    local node pid pids=()
+    for node in ctl "${NODES[@]}"; do
+        on "$node" bash -c 'cd /etc/slurm
+            if [[ $1 ]]; then
+                [[ ! -e local.conf || -e local.conf.saved ]] || mv local.conf local.conf.saved
+                printf "%s\n" "# of a test" "$1" >local.conf
+            else
+                rm -f local.conf
+                [[ ! -e local.conf.saved ]] || mv local.conf.saved local.conf
+            fi
+            slurm-configure' - "$1"
+    done
+    for node in "${NODES[@]}"; do on "$node" restart-slurmd & pids+=($!); done
+    on ctl restart-slurmctld
+    for pid in "${pids[@]}"; do wait "$pid"; done
+    eventually 30 nodes_are_idle
+}
+
 # node_state NODE: what a job may not leave changed: the mounts, the loop devices under images, our directory.
 node_state() {
     on "$1" bash -c '

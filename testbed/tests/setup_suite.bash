@@ -13,6 +13,12 @@ setup_suite() {
     for node in ctl c1 c2; do
         "$testbed/on" "$node" sh -c 'if [ -e "$1.saved" ]; then mv "$1.saved" "$1"; fi' - /etc/shifter/shifter.toml
     done
+    if "$testbed/on" ctl grep -qsx '# of a test' /etc/slurm/local.conf; then (
+        BATS_TEST_DIRNAME=$testbed/tests
+        # shellcheck source=/dev/null
+        source "$testbed/tests/lib.bash"
+        slurm_with ''
+    ); fi
     "$testbed/on" ctl rm -rf "${LOGIN_NODE_FILES[@]}"
     # Names that tests give to damaged files.
     "$testbed/on" ctl rm -rf /shared/shifter/refs/docker.io/library/damaged

@@ -313,7 +313,9 @@ fn volume_mount(
     let alone = Flags { recursive: false, slave: false, ..flags };
     let (source, rights, flags) = match &volume.what {
         What::Host(path) => {
-            let path = path.expand(|name| variables.get(name).cloned()).map_err(refuse)?;
+            let path = path.expand(|name| variables.get(name).cloned()).map_err(|why| {
+                refuse(why).hint("set it in the job to an absolute path, or write the path itself")
+            })?;
             (Source::Host(path.into()), Rights::User, flags)
         }
         What::Tmpfs(size) => (Source::Tmpfs { size: *size, shared: false }, Rights::Root, alone),

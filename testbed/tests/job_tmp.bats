@@ -1,0 +1,99 @@
+# What a job has for itself: Slurm's job_container/tmpfs, which gives each job a /tmp and a /dev/shm of its own.
+load lib
+
+setup_file() {
+    for node in "${NODES[@]}"; do
+        on "$node" sh -c 'printf "AutoBasePath=true\nBasePath=/var/spool/job-tmp\n" >/etc/slurm/job_container.conf'
+    done
+    slurm_with 'JobContainerType=job_container/tmpfs
+PrologFlags=Alloc,Contain'
+    on c1 sh -c 'mkdir -p /tmp/mine /dev/shm/mine && echo "the host" | tee /tmp/mine/name >/dev/shm/mine/name; chmod -R a+rwX /tmp/mine /dev/shm/mine'
+}
+teardown_file() {
+    on c1 rm -r /tmp/mine /dev/shm/mine
+    slurm_with ''
+    for node in "${NODES[@]}"; do on "$node" rm -rf /var/spool/job-tmp /etc/slurm/job_container.conf; done
+}
+
+# The first step makes what the later ones mount.
+MAKE='srun -n1 mkdir /tmp/mine /dev/shm/mine; srun -n1 sh -c "echo the job | tee /tmp/mine/name >/dev/shm/mine/name"'
+
+@test "the image's /tmp and /dev/shm are the job's, as without an image" {
+    before=$(state_of_nodes)
+    run batch -w c1 -n2 <<SCRIPT
+#!/bin/bash
+$MAKE
+srun --image=tiny:1 sh -c 'cat /tmp/mine/name /dev/shm/mine/name; touch /tmp/from-\$SLURM_PROCID'
+ls /tmp
+srun -n1 --image=tiny:1 --volume=/home/alice:/data ls /tmp
+SCRIPT
+    assert_output 'the job
+the job
+the job
+the job
+from-0
+from-1
+mine
+from-0
+from-1
+mine'
+    run on c1 ls /tmp/from-0
+    assert_failure
+    nothing_is_left "$before"
+}
+
+@test "a volume from there is the job's, in its first step and in later ones" {
+    run batch -w c1 -n2 --image=tiny:1 --volume=/tmp/mine:/data --volume=/dev/shm/mine:/shm:ro <<SCRIPT
+#!/bin/bash
+${MAKE//srun/srun --image=none}
+srun sh -c 'cat /data/name /shm/name; touch /data/from-\$SLURM_PROCID; touch /shm/no 2>/dev/null || echo read-only' | sort | uniq -c
+srun -n1 ls /data
+SCRIPT
+    assert_output '      2 read-only
+      4 the job
+from-0
+from-1
+name'
+    run on c1 ls /tmp/mine
+    assert_output name
+}
+
+@test "also where the host has nothing of the name; and what the job lacks is a mistake, said once" {
+    run batch -w c1 -n2 <<'SCRIPT'
+#!/bin/bash
+srun -n1 sh -c 'mkdir /tmp/only; echo "only the job" >/tmp/only/name'
+for step in 1 2; do srun --image=tiny:1 --volume=/tmp/only:/data cat /data/name; done
+srun --image=tiny:1 --volume=/tmp/mine:/data cat /data/name 2>&1
+SCRIPT
+    assert_equal "$(count 'only the job')" 4
+    assert_output --partial '--volume=/tmp/mine:/data: cannot open /tmp/mine: No such file or directory'
+    refute_line 'the host'
+    output=$(grep -v '^only' <<<"$output")
+    one_message
+}
+
+@test "another job, mine or somebody else's, sees nothing of it" {
+    alice 'sbatch -Q -J holds-tmp -w c1 -o /dev/null --image=tiny:1 --volume=/tmp/mine:/data --wrap="srun --image=none mkdir -m 777 /tmp/mine; srun sh -c \"echo secret >/data/name; touch /data/ready; sleep 60\""'
+    eventually 10 on c1 sh -c 'ls /var/spool/job-tmp/*/*/.*/mine/ready'
+    for user in alice bob; do
+        run "$user" 'srun -w c1 --image=tiny:1 sh -c "ls /tmp"; srun -w c1 --image=tiny:1 --volume=/tmp/mine:/data cat /data/name'
+        refute_output --partial secret
+        refute_line mine
+        assert_output --partial 'cannot open /tmp/mine: No such file or directory'
+    done
+    alice 'scancel -n holds-tmp'
+}
+
+@test "a volume at a place in the job's own /tmp is there, and not below it" {
+    run batch -w c1 -n2 <<'SCRIPT'
+#!/bin/bash
+srun -n1 mkdir /tmp/place
+srun --image=tiny:1 --volume=/usr/share/common-licenses:/tmp/place:ro sh -c 'ls /tmp/place/GPL-3'
+srun -n1 --image=tiny:1 --volume=/usr/share/common-licenses:/tmp/absent:ro true 2>&1
+SCRIPT
+    assert_equal "$(grep -cx /tmp/place/GPL-3 <<<"$output")" 2
+    assert_output --partial '--volume=/usr/share/common-licenses:/tmp/absent:ro: cannot reach /tmp/absent'
+    assert_output --partial 'make it there first'
+    output=$(grep -v '^/tmp' <<<"$output")
+    one_message
+}
