@@ -77,6 +77,7 @@ impl Keeper<'_> {
         let files: BTreeMap<_, _> = record
             .files
             .values()
+            .filter(|file| self.is_there(file))
             .map(|f| (manifest::image_path(&f.id, &f.format), f.size))
             .collect();
         if names.peek().is_some() {

@@ -7,7 +7,7 @@ use std::path::Path;
 use udi::{Digest, ImageInfo, ImageRef, Modes, Names, StoreConfig};
 
 use super::*;
-use crate::manifest::{Packed, Unreadable};
+use crate::manifest::{self, Packed, Unreadable};
 use crate::reference::Entry;
 
 const AMD64: &str = "linux/amd64";
@@ -171,6 +171,30 @@ fn who_could_use_an_image_can_use_it_when_somebody_else_has_made_it_readable() {
         publish(&fixture, &name("app:2", 1, ALICE, false));
         assert_eq!(fixture.store.locate(&digest(1)).unwrap(), readable);
         assert!(may(&fixture, 1, 7));
+    }
+}
+
+#[test]
+fn a_file_that_was_removed_by_hand_comes_back_with_the_next_pull() {
+    for (first, second) in
+        [(Modes::Readable, Modes::Keep), (Modes::Keep, Modes::Keep), (Modes::Keep, Modes::Readable)]
+    {
+        let fixture = fixture();
+        publish_with(&fixture, &name("app:1", 1, ALICE, false), first);
+        let located = fixture.store.locate(&digest(1)).unwrap();
+        std::fs::remove_file(fixture.path().join(located.path)).unwrap();
+        assert!(fixture.store.open_image(&digest(1)).is_err());
+        publish_with(&fixture, &name("app:1", 1, ALICE, false), second);
+        fixture.store.open_image(&digest(1)).unwrap();
+        // One of two is enough for a further name.
+        publish_with(&fixture, &name("app:1", 1, ALICE, false), Modes::Readable);
+        let plain = fixture.store.manifest(&digest(1)).unwrap().unwrap().files;
+        if let Some(plain) = plain.get(crate::packing(Modes::Keep)) {
+            let path = manifest::image_path(&plain.id, &plain.format);
+            std::fs::remove_file(fixture.path().join(path)).unwrap();
+        }
+        publish(&fixture, &name("app:2", 1, BOB, false));
+        fixture.store.open_image(&digest(1)).unwrap();
     }
 }
 

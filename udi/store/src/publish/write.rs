@@ -77,6 +77,8 @@ impl Keeper<'_> {
         let mut record = self.store.manifest(&digest)?.unwrap_or_default();
         record.info = info;
         record.files.insert(packing(modes).to_owned(), packed);
+        // A file that somebody removed by hand must not be preferred to the one that is there.
+        record.files.retain(|_, packed| self.is_there(packed));
         self.put(lease, &manifest::path(&digest), &record, &access)?;
         self.name(lease, name)
     }
@@ -114,8 +116,12 @@ impl Keeper<'_> {
     pub fn has(&self, digest: &Digest, modes: Modes) -> Result<Option<Manifest>> {
         let Some(record) = self.store.manifest(digest)? else { return Ok(None) };
         let Some(packed) = record.packed(modes) else { return Ok(None) };
+        Ok(self.is_there(packed).then_some(record))
+    }
+
+    pub(super) fn is_there(&self, packed: &Packed) -> bool {
         let path = manifest::image_path(&packed.id, &packed.format);
-        Ok(beneath::open(self.store.top(), &path, OFlags::PATH).is_ok().then_some(record))
+        beneath::open(self.store.top(), &path, OFlags::PATH).is_ok()
     }
 
     /// Lets one more user, or everybody, read an image: first the file, then its record.
@@ -123,7 +129,8 @@ impl Keeper<'_> {
         let record = self
             .has(digest, Modes::Keep)?
             .ok_or_else(|| Error::bug("a name for an image that is not there"))?;
-        let files = record.files.values().map(|f| manifest::image_path(&f.id, &f.format));
+        let files = record.files.values().filter(|file| self.is_there(file));
+        let files = files.map(|f| manifest::image_path(&f.id, &f.format));
         for path in files.chain([manifest::path(digest)]) {
             let access = match (self.access(&path)?, private) {
                 (Access::Public, _) => continue,
