@@ -52,7 +52,7 @@ fn in_this_thread(
         && let Err(errno) = idmap::exchange_with_root(&image, &plan.user)
     {
         node.log(&format!(
-            "--image-writable: this kernel cannot show root's files of an image as the user's \
+            "--image-writable: this kernel cannot show root's files of this image as the user's \
              ({errno}): only what the image lets the user write can be written"
         ));
     }

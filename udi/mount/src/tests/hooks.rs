@@ -50,7 +50,7 @@ fn hooks_run_once_for_a_udi_as_root_with_a_clean_environment() {
     on_a_node(|world| {
         let out = world.at("out");
         let tell = format!(
-            "(echo \"$0 $1 $#\"; id -u; pwd; env | grep -v ^_= | sort; ls /proc/self/fd; cat) >>{out}"
+            "(echo \"$0 $1 $#\"; id -u; pwd; tr '\\0' '\\n' </proc/$$/environ | sort; ls /proc/self/fd; cat) >>{out}"
         );
         let hooks = Hooks::new(world).with("before", "first", &tell).with(
             "after",
@@ -68,7 +68,7 @@ fn hooks_run_once_for_a_udi_as_root_with_a_clean_environment() {
         let script = world.at("first");
         let path = "PATH=/usr/sbin:/usr/bin:/sbin:/bin";
         let expected = format!(
-            "{script} one word 1\n0\n/\n{path}\nPWD=/\nSHIFTER_GID=1001\nSHIFTER_IMAGE={}\n\
+            "{script} one word 1\n0\n/\n{path}\nSHIFTER_GID=1001\nSHIFTER_IMAGE={}\n\
              SHIFTER_JOB_ID=41\nSHIFTER_UID=1001\nSHIFTER_USER=alice\n0\n1\n2\n3\nafter {namespace}\n",
             udi::Digest::from_bytes(&[7; 32])
         );
