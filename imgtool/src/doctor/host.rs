@@ -106,10 +106,19 @@ fn process(name: &str, of_root: bool) -> Option<Process> {
     let all = std::fs::read_dir("/proc").ok()?.flatten();
     all.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())
         .filter(|id| {
-            let comm = std::fs::read_to_string(format!("/proc/{id}/comm")).unwrap_or_default();
             let owner = || std::fs::metadata(format!("/proc/{id}")).map(|meta| meta.uid());
-            comm.trim_end() == name && (!of_root || owner().is_ok_and(|uid| uid == 0))
+            is_called(*id, name) && (!of_root || owner().is_ok_and(|uid| uid == 0))
         })
         .min()
         .map(|id| Process { id, program: std::fs::read_link(format!("/proc/{id}/exe")).ok() })
+}
+
+/// By what it was started as, too: a daemon that starts itself anew (`scontrol reconfigure`,
+/// since 23.11) is called after its file, which distributions name as they like.
+fn is_called(id: u32, name: &str) -> bool {
+    let read = |file: &str| std::fs::read(format!("/proc/{id}/{file}")).unwrap_or_default();
+    let words = read("cmdline");
+    let first = words.split(|&byte| byte == 0).next().unwrap_or_default();
+    let first = first.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
+    read("comm").trim_ascii_end() == name.as_bytes() || first == name.as_bytes()
 }
