@@ -51,14 +51,14 @@ lines() { on c1 sed -n '$=' /var/log/slurm/slurmd.log; }
     assert_equal "${#lines[@]}" 7
 }
 
-@test "a hook after can enter the image, and what it mounts there is the job's alone" {
-    hook after 'nsenter --mount="$SHIFTER_NAMESPACE" mount -t tmpfs -o size=1M,nosuid,nodev site /mnt; nsenter --mount="$SHIFTER_NAMESPACE" touch /mnt/hook'
-    run alice 'srun -w c1 --image=debian:12 ls /mnt; srun -w c1 ls /mnt/hook'
-    assert_line --index 0 hook
-    assert_line --partial "cannot access '/mnt/hook': No such file or directory"
-    run alice 'srun -w c1 --image=debian:12 grep -c " /mnt " /proc/self/mounts; srun -w c1 grep -c " /mnt " /proc/self/mounts'
-    assert_line --index 0 1
-    assert_line --index 1 0
+@test "a hook before runs when nothing is mounted, a hook after only when everything is" {
+    hook before "echo before >>$OUT; grep /run/shifter/jobs /proc/self/mounts >>$OUT; true"
+    hook after "echo after >>$OUT"
+    run alice 'srun -w c1 --image=tiny:1 --volume=/etc/hostname:/bin true 2>&1; srun -w c1 --image=tiny:1 echo ran'
+    assert_line --partial 'one is a directory and the other is not'
+    assert_line ran
+    run said
+    assert_output $'before\nbefore\nafter'
 }
 
 @test "what a hook prints is in the node's log, and users do not see it" {

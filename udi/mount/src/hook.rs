@@ -16,42 +16,28 @@ use crate::{fault, open, sys};
 /// Bytes of what a hook prints that get into the node's log.
 const LONGEST: usize = 8 << 10;
 
-/// What hooks are told of the job, as environment variables.
-#[derive(Debug)]
-pub(crate) struct Told(Vec<(&'static str, String)>);
-
-impl Told {
-    pub(crate) fn of(job: u32, plan: &Plan) -> Self {
-        let image = match &plan.image {
-            Base::Store(digest) => digest.to_string(),
-            Base::Local(path) => format!("local:{path}"),
-        };
-        Self(vec![
-            ("SHIFTER_JOB_ID", job.to_string()),
-            ("SHIFTER_UID", plan.user.uid.to_string()),
-            ("SHIFTER_GID", plan.user.gid.to_string()),
-            ("SHIFTER_USER", plan.user.login.clone()),
-            ("SHIFTER_IMAGE", image),
-        ])
-    }
-
-    /// And of the UDI, once there is one.
-    pub(crate) fn with(mut self, name: &'static str, value: String) -> Self {
-        self.0.push((name, value));
-        self
-    }
-}
-
 /// Runs hooks one after the other, until one fails: the job then fails, by the site's fault.
-pub(crate) fn run(node: &Node, hooks: &[Hook], told: impl FnOnce() -> Told) -> Result<()> {
-    if hooks.is_empty() {
-        return Ok(());
-    }
-    let told = told();
-    hooks.iter().try_for_each(|hook| one(node, hook, &told))
+pub(crate) fn run(node: &Node, hooks: &[Hook], job: u32, plan: &Plan) -> Result<()> {
+    hooks.iter().try_for_each(|hook| one(node, hook, &told(job, plan)))
 }
 
-fn one(node: &Node, hook: &Hook, told: &Told) -> Result<()> {
+/// What hooks are told of the job, as environment variables.
+fn told(job: u32, plan: &Plan) -> [(&'static str, String); 6] {
+    let image = match &plan.image {
+        Base::Store(digest) => digest.to_string(),
+        Base::Local(path) => format!("local:{path}"),
+    };
+    [
+        ("PATH", "/usr/sbin:/usr/bin:/sbin:/bin".into()),
+        ("SHIFTER_JOB_ID", job.to_string()),
+        ("SHIFTER_UID", plan.user.uid.to_string()),
+        ("SHIFTER_GID", plan.user.gid.to_string()),
+        ("SHIFTER_USER", plan.user.login.clone()),
+        ("SHIFTER_IMAGE", image),
+    ]
+}
+
+fn one(node: &Node, hook: &Hook, told: &[(&str, String)]) -> Result<()> {
     let Some((program, arguments)) = hook.command.split_first() else {
         return Err(Error::admin("a hook without a command in shifter.toml"));
     };
@@ -67,8 +53,7 @@ fn one(node: &Node, hook: &Hook, told: &Told) -> Result<()> {
         let child = Command::new(&real)
             .args(arguments)
             .env_clear()
-            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
-            .envs(told.0.iter().map(|(name, value)| (name, value)))
+            .envs(told.iter().map(|(name, value)| (name, value)))
             .current_dir("/")
             .process_group(0)
             .stdin(Stdio::null())

@@ -1,17 +1,16 @@
 //! A job's UDI on a node: found, staged, dropped, swept.
 
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use udi::{Config, Error, Mount, Plan, Result};
 
-use crate::hook::{self, Told};
 use crate::late::Late;
 use crate::node::Node;
 use crate::opened::Opened;
 use crate::udi::Udi;
-use crate::{assemble, fault, image, namespace};
+use crate::{assemble, fault, hook, image, namespace};
 
 /// Whose UDI, and of what.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,15 +85,13 @@ impl Node {
             std::fs::write(&used, "")
                 .map_err(|e| Error::admin(format!("cannot write {used}")).because(e))?;
         }
-        let told = || Told::of(job.id, &plan);
-        hook::run(self, &site.hooks.before, told)?;
+        // Hooks do not get the namespace: by nsenter(1) they would run the user's programs as root.
+        hook::run(self, &site.hooks.before, job.id, &plan)?;
         let (namespace, absent) = assemble::assemble(self, &plan, site, &opened)?;
         // What the first rank finds out about absent volumes, later steps must find out, too.
         let whole = absent.is_empty();
         let late = Late::new(late, absent, job.ids.clone(), site)?;
-        // Through this process, which holds it: no hook need know whether it will be pinned.
-        let at = || format!("/proc/{}/fd/{}", std::process::id(), namespace.as_raw_fd());
-        hook::run(self, &site.hooks.after, || told().with("SHIFTER_NAMESPACE", at()))?;
+        hook::run(self, &site.hooks.after, job.id, &plan)?;
         let known = format!("{}\n{}", job.run, job.identity);
         let pinned = of_job && whole && keep(&namespace, &pin, &request, &known)?;
         unlock(&lock)?;
