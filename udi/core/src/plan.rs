@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use crate::error::printable;
-use crate::request::{cache_directory, check_source, protected, protecting};
+use crate::request::{ELSEWHERE, cache_directory, check_source, protected, protecting};
 use crate::{
     CacheFs, Config, Digest, Error, GuestPath, Home, Module, Request, Result, Scratch, SiteMount,
     Size, User, Volume, What, Word,
@@ -236,7 +236,7 @@ impl Plan {
     pub fn check_source(mount: &Mount, resolved: &str, site: &Config) -> Result<()> {
         match &mount.origin {
             Origin::Volume(typed) => check_source(resolved, site)
-                .map_err(|why| Error::user(format!("--volume={typed}: {why}"))),
+                .map_err(|why| Error::user(format!("--volume={typed}: {why}")).hint(ELSEWHERE)),
             _ => Ok(()),
         }
     }

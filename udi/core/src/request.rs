@@ -169,15 +169,20 @@ impl Request {
     }
 }
 
+/// What to do about an image that may not be had.
+const THOSE_THERE_ARE: &str = "shifterimg images lists those that you can use";
+/// What to do about a source that the site does not allow.
+pub(crate) const ELSEWHERE: &str = "copy what you need to a place that the site allows";
+
 fn check_image(image: ImageRef, site: &Config) -> Result<ImageRef> {
     let refuse = |why: &str| Err(Error::user(format!("--image={image}: {why}")));
     if !site.images.types.contains(&image.kind()) {
         return refuse("this site does not allow images of this kind")
-            .map_err(|e| e.hint("shifterimg images lists those that you can use"));
+            .map_err(|e| e.hint(THOSE_THERE_ARE));
     }
     let ImageRef::Local(path) = &image else { return Ok(image) };
     match site.images.local.as_slice() {
-        [] => refuse("this site has no local: images"),
+        [] => refuse("this site has no local: images").map_err(|e| e.hint(THOSE_THERE_ARE)),
         places if places.iter().any(|place| path.is_within(place)) => Ok(image),
         places => {
             let places: Vec<&str> = places.iter().map(GuestPath::as_str).collect();
@@ -222,7 +227,7 @@ fn batch(text: &str, site: &Config) -> Result<bool> {
 fn check_volume(volume: &Volume, site: &Config, protected: &[GuestPath]) -> Result<()> {
     let refuse = |why: &str| Error::user(format!("--volume={volume}: {why}"));
     if !site.volumes.allowed {
-        return Err(refuse("this site does not allow volumes"));
+        return Err(refuse("this site does not allow volumes").hint("leave --volume out"));
     }
     let at_target = || {
         check_target(&volume.to, site, protected)
@@ -230,19 +235,20 @@ fn check_volume(volume: &Volume, site: &Config, protected: &[GuestPath]) -> Resu
     };
     match &volume.what {
         // With variables it is judged on the node.
-        What::Host(path) => path.fixed().map_or(Ok(()), |path| check_source(path, site)),
-        What::Tmpfs(size) => check_tmpfs(*size, site),
+        What::Host(path) => path
+            .fixed()
+            .map_or(Ok(()), |path| check_source(path, site))
+            .map_err(|why| (why, ELSEWHERE)),
+        What::Tmpfs(size) => check_tmpfs(*size, site).map_err(|why| (why, "ask for less")),
         What::Cache { near, size, fs } => {
-            return check_cache(near.as_deref(), *size, fs.unwrap_or(site.cache.fs), site)
-                .map_err(|(why, hint)| refuse(&why).hint(hint))
-                .and_then(|()| at_target());
+            check_cache(near.as_deref(), *size, fs.unwrap_or(site.cache.fs), site)
         }
         What::Image(image) => match site.images.types.contains(&image.kind()) {
             true => Ok(()),
-            false => Err("this site does not allow images of this kind".into()),
+            false => Err(("this site does not allow images of this kind".into(), THOSE_THERE_ARE)),
         },
     }
-    .map_err(|why| refuse(&why))?;
+    .map_err(|(why, hint)| refuse(&why).hint(hint))?;
     at_target()
 }
 

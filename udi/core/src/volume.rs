@@ -64,6 +64,9 @@ impl CacheFs {
     }
 }
 
+/// Why an image of the node's own is no data image.
+const LOCAL: &str = "a local: image cannot be a volume; mount its directory";
+
 /// FROM of what comes from nowhere.
 const NONE: &str = "none";
 
@@ -89,6 +92,9 @@ impl Volume {
         let parts = split(one, ':')?;
         // An image's name has colons of its own, but none of its parts begins with a slash.
         let is_image = parts.get(2..).is_some_and(|rest| rest.contains(&"squashfs"));
+        if is_image && parts.first() == Some(&"local") {
+            return Err(LOCAL.into());
+        }
         let to = if is_image {
             parts.iter().skip(1).position(|part| part.starts_with('/'))
         } else {
@@ -188,7 +194,7 @@ fn cache(from: &str, value: &str) -> std::result::Result<What, String> {
 
 fn image(from: &str, site: &Config) -> std::result::Result<What, String> {
     match ImageRef::parse(&unescape(from), &site.names()).map_err(|e| e.what())? {
-        ImageRef::Local(_) => Err("a local: image cannot be a volume; mount its directory".into()),
+        ImageRef::Local(_) => Err(LOCAL.into()),
         image => Ok(What::Image(image)),
     }
 }

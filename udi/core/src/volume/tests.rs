@@ -75,6 +75,7 @@ fn a_malformed_volume_says_how_to_write_one() {
         ("none:/b:tmpfs=size=1G:ro", "ro is of no use"),
         ("Genome:/b:squashfs", "not an image name"),
         ("local\\:/a:/b:squashfs", "cannot be a volume"),
+        ("local:/a:/b:squashfs", "cannot be a volume"),
         ("/a:/b:squashfs=x", "unknown flag"),
     ] {
         let error = parse(bad).unwrap_err().to_string();
