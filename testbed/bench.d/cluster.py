@@ -38,6 +38,7 @@ class Shell:
     """A bash that takes one command at a time."""
 
     def __init__(self, node, *argv):
+        self.container = f"{NAME}-{node}"
         self.process = subprocess.Popen(
             argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
