@@ -102,7 +102,7 @@ pub(crate) fn inspect(config: &Config, identity: &Identity, args: &cli::Inspect)
         (false, 0) => line("modes:       ", "the image's own"),
         (false, _) => {
             line("modes:       ", "the image's own");
-            line("unreadable:  ", &format!("{}, but by pull --readable", some_files(&unreadable)));
+            line("unreadable:  ", &format!("{}; pull --readable helps", some_files(&unreadable)));
         }
     }
     line("workdir:     ", &info.workdir);

@@ -27,7 +27,7 @@ inside() { run alice 'srun -w c1 --image=closed:1 "$@"' "$@"; }
     assert_output --partial 'Permission denied'
     run bob 'shifterimg inspect closed:1'
     assert_line "modes:       the image's own"
-    assert_line 'unreadable:  3 files (/app/data, /root/work, …), but by pull --readable'
+    assert_line 'unreadable:  3 files (/app/data, /root/work, …); pull --readable helps'
     run bob 'shifterimg pull --json closed:1 2>/dev/null | jq -cS .readable,.unreadable'
     assert_output $'false\n{"examples":["/app/data","/root/work"],"files":3}'
 }
