@@ -21,7 +21,7 @@ install_program() {
 # new_guest ROOT: everything but the kernel's modules and the job.
 new_guest() {
 	local root=$1 tool path
-	mkdir -p "$root"/{bin,usr/bin,usr/sbin,usr/lib,etc,root,tmp}
+	mkdir -p "$root"/{bin,usr/bin,usr/sbin,usr/lib,etc,root,tmp,var/tmp}
 	# Debian's layout, so that the host's paths of interpreters and libraries hold.
 	ln -s usr/lib "$root/lib"
 	mkdir -p "$root/usr/lib64" && ln -s usr/lib64 "$root/lib64"
