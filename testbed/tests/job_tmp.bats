@@ -97,3 +97,18 @@ SCRIPT
     output=$(grep -v '^/tmp' <<<"$output")
     one_message
 }
+
+@test "what a step has mounted for itself is inside the others of the job, and nowhere else" {
+    run batch -w c1 -n2 <<'SCRIPT'
+#!/bin/bash
+mkdir ~/job-fuse
+srun -n1 --overlap sh -c 'mkdir /tmp/from && echo "by FUSE" >/tmp/from/name && exec bindfs -f --no-allow-other /tmp/from ~/job-fuse' &
+until srun -n1 --overlap test -e ~/job-fuse/name; do sleep 0.1; done
+srun -n1 --overlap --image=tiny:1 --volume=$HOME/job-fuse:/data cat /data/name /home/alice/job-fuse/name
+kill %1
+SCRIPT
+    assert_equal "$(count 'by FUSE')" 2
+    run on c1 ls /home/alice/job-fuse
+    assert_output ''
+    alice 'rmdir job-fuse'
+}
