@@ -2,6 +2,7 @@
 # and nothing is queued.
 load lib
 
+teardown() { restore_config; }
 teardown_file() { on ctl rm -rf /home/bob/closed "$SCRATCH/bare.conf"; }
 
 # refused WORDS OPTION…: srun says WORDS, once, and what to do; nothing ran, nothing is queued.
@@ -68,6 +69,60 @@ shifter: hint: shifterimg pull nope:1" --image=nope:1
     refused '--volume=: nothing is named' --image=tiny:1 --volume=
 }
 
+# each OPTION < TABLE: every line of the table, `VALUE | WORDS`, is a mistake that is told in these words.
+each() {
+    local value words
+    while IFS='|' read -r value words; do
+        value=${value%"${value##*[! ]}"} words=${words# }
+        refused "--$1=$value: $words" --image=tiny:1 "--$1=$value"
+    done
+}
+
+@test "every way to misspell a volume has words of its own" {
+    each volume <<'TABLE'
+/a:/b:rw                            | unknown flag "rw"
+/a:/b:slave                         | the flag slave is for the site's own mounts
+/a:/b:private                       | the flag private is for the site's own mounts
+/a:/b\                              | a backslash at the end
+$HOME:/b                            | FROM must be an absolute path
+none:/b                             | none needs tmpfs=size=SIZE or perNodeCache=size=SIZE
+/a:/b:tmpfs=size=1G                 | a tmpfs comes from nowhere: write none as FROM
+none:/b:tmpfs=1G                    | unknown setting "1G"
+none:/b:tmpfs=size=much             | "much" is not a size like 200G
+none:/b:tmpfs=size=1G,fs=xfs        | a tmpfs has no fs=
+none:/b:tmpfs=size=1G:ro            | it begins empty, so ro is of no use
+none:/b:perNodeCache=fs=xfs         | size=SIZE is missing
+none:/b:perNodeCache=size=1G,fs=zfs | "zfs" is not xfs or ext4
+a:/b:perNodeCache=size=1G           | FROM must be an absolute path on the storage that shall hold it, or none
+local:/srv/x:/b:squashfs            | a local: image cannot be a volume; mount its directory
+TABLE
+}
+
+@test "more memory than the site allows, for a volume or for what is written into the image" {
+    refused '--volume=none:/b:tmpfs=size=1T: this site allows 16G at most' --image=tiny:1 --volume=none:/b:tmpfs=size=1T
+    each image-writable <<'TABLE'
+1T   | this site allows 16G at most
+much | "much" is not a size like 200G
+0    | "0" is not a size like 200G
+TABLE
+    refused '--image-writable=: nothing is named' --image=tiny:1 --image-writable=
+}
+
+@test "more volumes than the site allows" {
+    refused '--volume: 65 volumes, and this site allows 64' --image=tiny:1 "--volume=$(printf '/home:/v%s;' {1..65})"
+}
+
+@test "a kind of image that the site does not have" {
+    refused_everywhere '--image=local:/srv/image: this site has no local: images' --image=local:/srv/image
+    configure '$ a [images]\ntypes = ["id"]\nlocal = ["/srv"]' ctl
+    refused '--image=docker:docker.io/library/tiny:1: this site does not allow images of this kind' --image=tiny:1
+    restore_config
+    configure '$ a [images]\nlocal = ["/srv"]' ctl
+    refused '--image=local:/etc: it is not below a directory that this site lists
+shifter: hint: local: images are below /srv' --image=local:/etc
+    restore_config
+}
+
 @test "one bad volume among good ones" {
     refused '--volume=/shared:/etc: /etc is protected' --image=tiny:1 '--volume=/shared:/a;/shared:/etc' --volume=/shared:/b
 }
@@ -90,10 +145,18 @@ shifter: hint: this site has: greeting" --image=tiny:1 --module=cuda
     refused '--module=: nothing is named' --image=tiny:1 --module=
 }
 
-@test "a volume or a module without an image" {
+@test "a volume, a module, a size, or a table of it all without an image" {
     refused_everywhere '--volume needs an image
 shifter: hint: add --image=NAME:TAG' --volume=/shared:/mnt
     refused '--module needs an image' --module=greeting
+    refused '--image-writable needs an image' --image-writable=1G
+    refused '--image-dry-run needs an image' --image-dry-run
+}
+
+@test "a batch script inside, where the site does not want it, or where there is none" {
+    refused_by sbatch '--image-batch: this site runs batch scripts on the host
+shifter: hint: leave it out, and start programs in the image by srun' --image=tiny:1 --image-batch
+    refused '--image-batch: srun has no batch script' --image=tiny:1 --image-batch
 }
 
 @test "a volume that does not exist on the node: the step fails, once per node, the node is fine" {
