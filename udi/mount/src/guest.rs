@@ -24,8 +24,9 @@ pub(crate) struct Tree<'a> {
     proc: &'a Proc,
 }
 
-/// How often a lookup that the kernel could not judge is tried again.
-const TRIES: usize = 128;
+/// How often a lookup that the kernel could not judge is tried again: a microsecond each. Where
+/// somebody renames without a pause, 128 in a row have failed.
+const TRIES: usize = 8192;
 
 impl<'a> Tree<'a> {
     pub(crate) fn new(top: OwnedFd, proc: &'a Proc) -> Self {
