@@ -43,10 +43,14 @@ pub(crate) fn stage(spank: &Spank<'_>, given: &Options) -> Result<Where> {
     let in_environment = options::of_environment(spank)?;
     // srun has put the whole request into the environment; its options are there as well, but
     // Slurm forwards only the last of each.
-    let texts = match in_environment.get(Word::Image) {
+    let mut texts = match in_environment.get(Word::Image) {
         Some(_) => in_environment,
         None => given.texts.clone(),
     };
+    if kind == Kind::Ranks {
+        // What was decided for the script is nothing to its steps.
+        texts.set(Word::Batch, None);
+    }
     if texts.is_empty() || texts.text(Word::Image) == "none" {
         return Ok(Where::Host);
     }

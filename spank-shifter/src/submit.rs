@@ -117,9 +117,18 @@ fn check(spank: &Spank<'_>, given: &Options) -> Result<Outcome> {
         return Err(Error::user("--image-batch: srun has no batch script")
             .hint("leave it out: what srun starts runs inside anyway"));
     }
-    let of_job = options::of_environment(spank)?;
-    let of_user = defaults(spank)?;
+    let mut of_job = options::of_environment(spank)?;
+    if context == Context::Local {
+        // Where its job's script runs is decided.
+        of_job.set(Word::Batch, None);
+    }
     let in_a_job = in_a_job(spank)?;
+    let of_user = match of_job.text(Word::Image) {
+        "" | "none" => defaults(spank)?,
+        // What a job has asked for is all that its steps have, unless they say otherwise.
+        _ if in_a_job => Texts::default(),
+        _ => defaults(spank)?,
+    };
     let asked = asked(given.texts.clone(), &of_job, &of_user);
     if asked == of_job && !given.dry_run && (asked.is_empty() || in_a_job) {
         // Nothing new: the job's request was checked when it was submitted, and will be again

@@ -331,6 +331,24 @@ fn a_users_default_counts_unless_something_else_is_said() {
 
 #[test]
 #[ignore = "needs root: a machine of its own"]
+fn what_was_decided_for_the_script_and_the_users_defaults_are_nothing_to_a_step_of_the_job() {
+    let image = format!("docker:r/a:1@{DIGEST}");
+    let in_a_job = [
+        ("SLURM_JOB_ID", "7"),
+        ("SLURM_SHIFTER_IMAGE", image.as_str()),
+        ("SLURM_SHIFTER_BATCH", "1"),
+        ("SHIFTER_VOLUME", "nonsense"),
+    ];
+    // The site, meanwhile, lets no script in.
+    let script = "context local\nload\ncall init\ngive module=none\ncall init_post_opt\n";
+    run_at_site(NO_STORE, shifter(), script, &in_a_job)
+        .says("user: shifter: cannot open the image store");
+    let told = step(NO_STORE, &[&format!("SLURM_SHIFTER_IMAGE={image}"), "SLURM_SHIFTER_BATCH=1"]);
+    fails_in_the_ranks(&told, "cannot open the image store");
+}
+
+#[test]
+#[ignore = "needs root: a machine of its own"]
 fn a_dry_run_prints_a_table_and_ends_the_command() {
     let site = "[store]\npath = \"/nonexistent/store\"\nowner = \"0\"\n\
                 [images]\nlocal = [\"/srv\"]\n[volumes]\nvariables = [\"BB\"]\n\
