@@ -1,15 +1,16 @@
 # sbatch and salloc: a job has an image, its steps inherit it, and each step may have another.
 load lib
 
-@test "the batch script runs on the host, with the request in its environment" {
+@test "the batch script runs on the host, as sbatch says, with the request in its environment" {
     run batch --image=debian:12 <<'SCRIPT'
 #!/bin/bash
 readlink /proc/self/ns/mnt
 printenv SLURM_SHIFTER_IMAGE
 type image-only
 SCRIPT
-    assert_line --index 0 "$(on c1 readlink /proc/1/ns/mnt)"
-    assert_line --index 1 --regexp '^docker:docker\.io/library/debian:12@sha256:[0-9a-f]{64}$'
+    assert_line --index 0 --partial 'shifter: note: the script runs on the host, not in the image'
+    assert_line --index 1 "$(on c1 readlink /proc/1/ns/mnt)"
+    assert_line --index 2 --regexp '^docker:docker\.io/library/debian:12@sha256:[0-9a-f]{64}$'
     assert_line --partial 'image-only: not found'
 }
 
