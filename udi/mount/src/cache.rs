@@ -36,20 +36,30 @@ pub(crate) fn make(node: &Node, plan: &CachePlan, site: &Config, user: &User) ->
     let claim = room::claim(node, plan.size, &site.cache, user, owner)?;
     let file = backing::create(plan, owner, &site.store.owner)?;
     mkfs::format(program, plan.fs, &file, owner)?;
-    let tree = mount(plan.fs, &file, owner, &claim.label)?;
+    let (device, tree) = mount(plan.fs, &file, owner, &claim.label)?;
+    if plan.fs == CacheFs::Xfs
+        && let Err(error) = give_up_in_time(&device)
+    {
+        node.log(&format!("a cache may hang when its storage is full: {error}"));
+    }
     hand_over(&tree, user).map_err(fault::site("cannot give a new cache to its user"))?;
     Ok(tree)
 }
 
 /// Around the page cache where the storage allows, so that the node's memory holds data once.
-fn mount(fs: CacheFs, file: &OwnedFd, owner: u32, label: &str) -> Result<OwnedFd> {
+fn mount(fs: CacheFs, file: &OwnedFd, owner: u32, label: &str) -> Result<(LoopDevice, OwnedFd)> {
     let setup = LoopSetup { writable: true, direct: true, sector: BLOCK, label };
     // Storage that takes the flag may refuse the first read.
     let buffered = LoopSetup { direct: false, ..setup };
     mounted(fs, file, owner, setup).or_else(|_| mounted(fs, file, owner, buffered))
 }
 
-fn mounted(fs: CacheFs, file: &OwnedFd, owner: u32, setup: LoopSetup<'_>) -> Result<OwnedFd> {
+fn mounted(
+    fs: CacheFs,
+    file: &OwnedFd,
+    owner: u32,
+    setup: LoopSetup<'_>,
+) -> Result<(LoopDevice, OwnedFd)> {
     let name = fs.name();
     let context = rustix::mount::fsopen(name, FsOpenFlags::FSOPEN_CLOEXEC).map_err(fault::site(
         format!("this node's kernel cannot mount {name} (try: modprobe {name})"),
@@ -68,8 +78,19 @@ fn mounted(fs: CacheFs, file: &OwnedFd, owner: u32, setup: LoopSetup<'_>) -> Res
     let attr = MountAttrFlags::MOUNT_ATTR_NOSUID
         | MountAttrFlags::MOUNT_ATTR_NODEV
         | MountAttrFlags::MOUNT_ATTR_NOATIME;
-    rustix::mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attr)
-        .map_err(fault::mounting("a cache", &context))
+    let tree = rustix::mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attr)
+        .map_err(fault::mounting("a cache", &context))?;
+    Ok((device, tree))
+}
+
+/// By itself XFS tries for ever to write its own records where there is no room, and who waits
+/// for it cannot be killed; then Slurm would drain the node.
+fn give_up_in_time(device: &LoopDevice) -> std::io::Result<()> {
+    ["default", "EIO", "ENOSPC"].into_iter().try_for_each(|error| {
+        let number = device.number;
+        let retries = format!("/sys/fs/xfs/loop{number}/error/metadata/{error}/max_retries");
+        std::fs::write(retries, "5")
+    })
 }
 
 /// The root becomes the user's, empty and closed to others.

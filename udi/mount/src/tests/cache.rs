@@ -3,7 +3,9 @@
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
+use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
+use rustix::mount::{MountFlags, UnmountFlags};
 use udi::{Blame, Error};
 
 use super::life::eventually;
@@ -186,6 +188,47 @@ fn i_have_as_much_as_the_site_allows_me_and_all_of_us_as_it_allows_a_node() {
 
 #[test]
 #[ignore = "needs root"]
+fn when_the_storage_behind_is_full_writes_fail_and_the_job_still_ends() {
+    for fs in ["xfs", "ext4"] {
+        on_a_node_with_caches(|world| {
+            let small = Some(c"size=400m");
+            rustix::mount::mount("small", "/srv/caches", "tmpfs", MountFlags::empty(), small)
+                .unwrap();
+            world.own("caches", STORE_OWNER, 0o700);
+            let image = Image::plain();
+            let volume = volume("300M", fs);
+            let udi = world.stage(job(&image, &volume)).unwrap();
+            let filler = std::fs::File::create("/srv/caches/filler").unwrap();
+            let all_but_20 = (free("/srv/caches") - 20) << 20;
+            rustix::fs::fallocate(&filler, FallocateFlags::empty(), 0, all_but_20).unwrap();
+            as_rank(&udi, ALICE, || {
+                for number in 0..1000 {
+                    let _ = std::fs::write(format!("/c/{number}"), vec![1_u8; 100 << 10]);
+                }
+                // XFS would try for ever, and its users could not be killed.
+                if fs == "xfs" {
+                    let device = std::fs::read_to_string("/proc/thread-self/mounts").unwrap();
+                    let device = device.lines().find(|line| line.contains(" /c ")).unwrap();
+                    let device = &device["/dev/".len()..device.find(' ').unwrap()];
+                    let retries = format!("/sys/fs/xfs/{device}/error/metadata/ENOSPC/max_retries");
+                    assert_eq!(std::fs::read_to_string(retries).unwrap(), "5\n");
+                }
+                let root = std::fs::File::open("/c").unwrap();
+                let written = rustix::fs::syncfs(&root);
+                assert!(written.is_err(), "100 MiB fit into 20");
+            });
+            drop(udi);
+            world.node().drop_job(1, 0, 0).unwrap();
+            drop(filler);
+            eventually("the storage is free", || {
+                rustix::mount::unmount("/srv/caches", UnmountFlags::empty()).is_ok()
+            });
+        });
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
 fn more_than_is_free_is_refused_with_what_is_there() {
     on_a_node_with_caches(|world| {
         let size = format!("{}M", free("/srv/caches") + 4096);
@@ -237,7 +280,7 @@ fn a_node_without_the_program_names_it_and_its_package() {
         let empty = world.directory("empty");
         rustix::mount::mount_bind(&empty, "/usr/sbin").unwrap();
         let error = refused(world, &volume("300M", "xfs"), SITE);
-        rustix::mount::unmount("/usr/sbin", rustix::mount::UnmountFlags::empty()).unwrap();
+        rustix::mount::unmount("/usr/sbin", UnmountFlags::empty()).unwrap();
         assert_eq!(error.blame(), Blame::Admin);
         assert!(error.what().contains("this node has no /usr/sbin/mkfs.xfs"), "{error}");
         assert!(error.to_string().contains("install xfsprogs"), "{error}");
