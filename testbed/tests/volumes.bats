@@ -173,3 +173,21 @@ SCRIPT
     assert_failure 1
     assert_output --partial 'this site does not allow volumes'
 }
+
+@test "none:TO:tmpfs=size=SIZE is memory: empty, mine alone, no larger, one for the job's steps, gone with it" {
+    run batch -n2 --image=debian:12 --volume=none:/mem/own:tmpfs=size=2M <<'SCRIPT'
+#!/bin/bash
+srun -n1 bash -c 'ls -A /mem/own; stat -c "%A %U:%G" /mem/own; grep " /mem/own " /proc/self/mounts; echo here >/mem/own/step; head -c 3M /dev/zero >/mem/own/large'
+srun -n2 cat /mem/own/step
+srun -n1 --volume=none:/mem/own:tmpfs=size=3M ls -A /mem/own
+SCRIPT
+    assert_line --index 0 'drwx------ alice:alice'
+    assert_line --partial 'tmpfs rw,nosuid,nodev'
+    assert_output --partial 'No space left on device'
+    assert_equal "$(grep -cx here <<<"$output")" 2
+    refute_line step
+    run alice 'srun --image=debian:12 --volume=none:/mem/own:tmpfs=size=17G true'
+    assert_failure 1
+    assert_output --partial 'this site allows 16G at most'
+    one_message
+}
