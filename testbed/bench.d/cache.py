@@ -5,9 +5,9 @@ import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
-from cluster import BenchError, Shell, note
+from cluster import BenchError, Shell, no_jobs, note
 from stats import Estimate
-from table import extremes, plain, table
+from table import extremes, plain, signed, table
 
 NODE = "c1"
 CONFIG = "/etc/shifter/shifter.toml"
@@ -48,7 +48,7 @@ def far_storage(root):
         subprocess.run(copy, check=True, stdout=subprocess.DEVNULL)
     try:
         root.text(f"{PLACE}/slowfs 1000 {PLACE}/data {PLACE}/far -o allow_other,default_permissions,max_threads=64")
-        root.text(f"install -d -o shifter -m 700 {PLACE}/far/caches && install -d -o alice {PLACE}/far/alice")
+        root.text(f"install -d -o shifter -m 700 {PLACE}/far/caches {PLACE}/caches && install -d -o alice {PLACE}/far/alice")
         yield
     finally:
         root.text(f"umount -l {PLACE}/far; rm -rf {PLACE}")
@@ -56,9 +56,10 @@ def far_storage(root):
 
 @contextmanager
 def caches_there(hosts):
-    """The site allows caches on the far storage, for the time of the measurement."""
+    """The site allows caches, on the node and on the far storage, for the time of the measurement."""
+    allowed = f'[cache]\\ndirectories = ["{PLACE}/caches", "{PLACE}/far/caches"]\\n'
     for host in hosts:
-        host.text(f"cp -p {CONFIG} {CONFIG}.bench && printf '[cache]\\ndirectories = [\"{PLACE}/far/caches\"]\\n' >>{CONFIG}")
+        host.text(f"cp -p {CONFIG} {CONFIG}.bench && printf '{allowed}' >>{CONFIG}")
     try:
         yield
     finally:
@@ -76,10 +77,27 @@ def rate(shell, directory, writers, size, count):
     return writers * count * size / 1e6 / seconds
 
 
+def making(shell, image, rounds):
+    """What a cache adds to the first step of a job: a row for each file system."""
+    def first_step(*options):
+        milliseconds = shell.time(f"srun -Q -n1 -w {NODE} --image={image} {' '.join(options)} true")
+        no_jobs(shell, NODE)
+        return milliseconds
+
+    first_step()
+    cells = {}
+    for fs in ("xfs", "ext4"):
+        for where in ("none", f"{PLACE}/far"):
+            note(f"making {fs} on {where}: {rounds} rounds, without and with in turn")
+            cache = f"--volume={where}:/cache:perNodeCache=size=4G,fs={fs}"
+            cells[fs, where] = Estimate.of([first_step(cache) - first_step() for _ in range(rounds)])
+    return [[fs, *(signed(cells[fs, where], 0) for where in ("none", f"{PLACE}/far"))] for fs in ("xfs", "ext4")]
+
+
 def measure(image, quick=False):
     rounds = 1 if quick else 3
     rows = []
-    volumes = f"{PLACE}/far/alice:/direct;none:/cache:perNodeCache=size=4G,fs=xfs"
+    volumes = f"{PLACE}/far/alice:/direct;{PLACE}/far:/cache:perNodeCache=size=4G,fs=xfs"
     with Shell.on(NODE) as root, Shell.on("ctl") as ctl, far_storage(root), caches_there([root, ctl]):
         salloc = ["salloc", "-Q", "-N1", "-n16", "-w", NODE, f"--image={image}", f"--volume={volumes}", "bash"]
         with Shell.as_user("alice", *salloc) as alice:
@@ -91,6 +109,8 @@ def measure(image, quick=False):
                 direct, cached = (Estimate.of(column) for column in zip(*samples))
                 ratios = Estimate.of([there / here for here, there in samples])
                 rows.append([title, plain(direct, 2), plain(cached, 0), f"{ratios.middle:.1f}", extremes(ratios, 1)])
+        with Shell.as_user("alice") as alice:
+            making_it = making(alice, image, 1 if quick else 7)
     return (
         "## (e) Small writes on far storage, directly and on a per-node cache there\n\n"
         f"Table II of the first paper on Shifter: `dd bs=512`, one file for each writer, all on one node, {rounds} {'rounds' if rounds > 1 else 'round'} in turn; here with `conv=fsync`,\n"
@@ -99,5 +119,7 @@ def measure(image, quick=False):
         + table(["writers", "directly, MB/s", "on a cache, MB/s", "times", "min..max"], rows)
         + "\nWhat makes the difference: directly, each of dd's writes is an operation of its own and waits for the storage. On the cache the node's kernel collects them\n"
         "and sends them on by the megabyte, several at a time. What it does not show: where a client of the storage itself collects writes (Lustre's does, and takes\n"
-        "locks for it: the paper saw 7 to 10 times) the gain is smaller; with large writes, as in the last line, all that is left of it is that several are under way at a time.\n"
+        "locks for it: the paper saw 7 to 10 times) the gain is smaller; with large writes, as in the last line, all that is left of it is that several are under way at a time.\n\n"
+        "What making it (4G, all of it before the ranks start) adds to the first step of a job, ms:\n\n"
+        + table(["", "on the node's disk", "on that storage"], making_it)
     )
