@@ -110,7 +110,7 @@ def measure(image, quick=False):
                 ratios = Estimate.of([there / here for here, there in samples])
                 rows.append([title, plain(direct, 2), plain(cached, 0), f"{ratios.middle:.1f}", extremes(ratios, 1)])
         with Shell.as_user("alice") as alice:
-            making_it = making(alice, image, 1 if quick else 7)
+            making_it = making(alice, image, 1 if quick else 5)
     return (
         "## (e) Small writes on far storage, directly and on a per-node cache there\n\n"
         f"Table II of the first paper on Shifter: `dd bs=512`, one file for each writer, all on one node, {rounds} {'rounds' if rounds > 1 else 'round'} in turn; here with `conv=fsync`,\n"
