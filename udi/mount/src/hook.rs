@@ -13,6 +13,9 @@ use udi::{Base, Error, Hook, Plan, Result};
 use crate::node::Node;
 use crate::{fault, open, sys};
 
+/// Seconds: more than this is for ever, and no sum of times can do more.
+const A_YEAR: u64 = 365 * 24 * 3600;
+
 /// Bytes of what a hook prints that get into the node's log.
 const LONGEST: usize = 8 << 10;
 
@@ -44,7 +47,7 @@ fn one(node: &Node, hook: &Hook, told: &[(&str, String)]) -> Result<()> {
     let real = udi_store::site::check(Path::new(program))
         .map_err(|error| error.about(format!("the site's hook {program} will not be run: ")))?;
     let failed = |e| Error::admin(format!("cannot run the site's hook {program}")).because(e);
-    let limit = Duration::from_secs(hook.timeout);
+    let limit = Duration::from_secs(hook.timeout.min(A_YEAR));
     let (ended, said) = open::in_thread("hook", || {
         // The child is a copy of this thread, and has its table of open files.
         sys::keep_files_to_ourselves()

@@ -5,20 +5,27 @@ use std::os::fd::OwnedFd;
 use rustix::io::Errno;
 use udi::User;
 
-use crate::sys;
+use crate::{kernel, sys};
 
 /// Shows what root owns on a detached mount as the user's, and the user's as root's; so for the
 /// primary group. Everything else stays.
 ///
-/// The kernel must allow it for the mount's file system: squashfs since 6.2, and overlay with
-/// such a layer since 5.19.
+/// The kernel must allow it for the mount's file system (squashfs since 6.2), and overlay must
+/// take such a layer.
 pub(crate) fn exchange_with_root(mount: &OwnedFd, user: &User) -> std::result::Result<(), Errno> {
     if user.uid == 0 {
         return Ok(());
     }
+    if !kernel::is_at_least(OVERLAY_TAKES_THEM) {
+        return Err(Errno::OPNOTSUPP);
+    }
     let namespace = sys::user_namespace(&exchange(user.uid), &exchange(user.gid))?;
     sys::mount_idmap(mount, &namespace)
 }
+
+/// The first kernel in which a layer of an overlay may be id-mapped. Until then mounting the
+/// overlay fails.
+const OVERLAY_TAKES_THEM: (u32, u32) = (5, 19);
 
 /// A map of user_namespaces(7) in which 0 and `id` have changed places.
 fn exchange(id: u32) -> String {

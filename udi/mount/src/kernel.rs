@@ -11,16 +11,27 @@ pub fn check() -> Result<()> {
     check_release(&uname.release().to_string_lossy())
 }
 
+/// Whether the kernel is of this version or newer. What a distribution has taken back into an
+/// older one is not seen.
+pub(crate) fn is_at_least(version: (u32, u32)) -> bool {
+    let uname = rustix::system::uname();
+    self::version(&uname.release().to_string_lossy()).is_none_or(|it| it >= version)
+}
+
 fn check_release(release: &str) -> Result<()> {
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
-    let version = (numbers.next().and_then(|n| n.ok()), numbers.next().and_then(|n| n.ok()));
-    match version {
-        (Some(major), Some(minor)) if (major, minor) < FLOOR => Err(Error::admin(format!(
+    match version(release) {
+        Some(version) if version < FLOOR => Err(Error::admin(format!(
             "this node's kernel is {release}, and images need {}.{} or newer",
             FLOOR.0, FLOOR.1
         ))),
         _ => Ok(()),
     }
+}
+
+/// The first two numbers of a release.
+fn version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
 }
 
 #[cfg(test)]

@@ -8,10 +8,7 @@ use super::world::*;
 
 /// Whether this kernel shows root's files of a squashfs as the user's: since Linux 6.2.
 fn shows_roots_files_as_the_users() -> bool {
-    let uname = rustix::system::uname();
-    let release = uname.release().to_string_lossy().into_owned();
-    let mut numbers = release.split(['.', '-']).map(|number| number.parse::<u32>().unwrap_or(0));
-    (numbers.next().unwrap(), numbers.next().unwrap()) >= (6, 2)
+    crate::kernel::is_at_least((6, 2))
 }
 
 fn image() -> Image {
