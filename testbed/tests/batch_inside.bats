@@ -86,6 +86,12 @@ SCRIPT
     assert_failure 1
     assert_line --partial 'shifter: on c1: /etc/shifter/shifter.toml:'
     assert_line --partial 'This is a site problem'
+    restore_config
+    may_ask
+    configure 's/^\[node\]/[node]\ndebug_panic = "stage"/' c1
+    run batch -w c1 --image=debian:12 --image-batch <<<$'#!/bin/bash\ntouch ~/inside/ran'
+    assert_failure 1
+    assert_line --partial 'this is a bug in shifter'
     run alice 'ls inside/ran'
     assert_failure
     no_drained_node
