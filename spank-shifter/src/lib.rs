@@ -5,6 +5,7 @@
 //! each hook is not decided here but in `slurm`'s one table.
 #![forbid(unsafe_code)]
 
+mod defaults;
 mod dry_run;
 mod node;
 mod options;
