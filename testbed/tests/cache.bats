@@ -68,12 +68,16 @@ END
     no_cache_nor_anything_is_left
 }
 
-@test "it is empty, mine alone, and as large as I asked for, with the file system that I asked for" {
+@test "it is empty, mine alone, as large as I asked for, with the file system that I asked for, and beside the page cache" {
+    look='stat -c "%U %G %a" /c; ls -A /c
+        mount=$(grep " /c " /proc/self/mounts); echo "$mount"; device=${mount%% *}
+        echo "direct I/O: $(cat /sys/block/${device#/dev/}/loop/dio)"
+        dd if=/dev/zero of=/c/full bs=1M 2>&1; du -m /c/full'
     for volume in "$XFS" "$EXT4"; do
-        run alice 'srun --image=tiny:1 --volume="$1" sh -c "stat -c \"%U %G %a\" /c; ls -A /c; grep \" /c \" /proc/self/mounts
-            dd if=/dev/zero of=/c/full bs=1M 2>&1; du -m /c/full"' "$volume"
+        run alice 'srun --image=tiny:1 --volume="$1" sh -c "$2"' "$volume" "$look"
         assert_line 'alice alice 700'
         assert_output --regexp "/dev/loop[0-9]+ /c ${volume##*=} rw,nosuid,nodev,noatime"
+        assert_line 'direct I/O: 1'
         assert_output --partial 'No space left on device'
         assert_line --regexp '^2[0-9]{2}.*/c/full'
     done
