@@ -54,11 +54,14 @@ impl Table {
     /// The mount that one sees at `path`.
     pub(crate) fn mount_of(&self, path: &str) -> Option<&Line> {
         let ids: HashSet<u64> = self.0.iter().map(|line| line.id).collect();
-        let mut here =
-            self.0.iter().find(|line| line.point == "/" && !ids.contains(&line.parent))?;
+        // The root of a diskless node (rootfs) is its own parent.
+        let is_top = |line: &&Line| line.parent == line.id || !ids.contains(&line.parent);
+        let mut here = self.0.iter().filter(|line| line.point == "/").find(is_top)?;
         loop {
             // The shortest first: what hangs deeper at the same parent is covered by it.
-            let below = |line: &&Line| line.parent == here.id && is_within(path, &line.point);
+            let below = |line: &&Line| {
+                line.parent == here.id && line.id != here.id && is_within(path, &line.point)
+            };
             match self.0.iter().filter(below).min_by_key(|line| line.point.len()) {
                 Some(next) => here = next,
                 None => return Some(here),
@@ -192,6 +195,17 @@ mod tests {
         let own: Vec<&str> = job.own(&host).iter().map(|line| line.point.as_str()).collect();
         assert_eq!(own, ["/tmp", "/dev/shm", "/var/tmp"]);
         assert!(host.own(&host).is_empty());
+    }
+
+    #[test]
+    fn a_diskless_nodes_root_is_its_own_parent() {
+        let host = "1 1 0:2 / / rw - rootfs rootfs rw\n20 1 0:7 / /tmp rw - tmpfs tmpfs rw\n";
+        let job = "9 9 0:2 / / rw - rootfs rootfs rw\n30 9 0:7 / /tmp rw - tmpfs tmpfs rw\n\
+                   31 30 0:8 /jobs/7 /tmp rw - tmpfs local rw\n";
+        let (host, job) = (Table::parse(host), Table::parse(job));
+        let own: Vec<&str> = job.own(&host).iter().map(|line| line.root.as_str()).collect();
+        assert_eq!(own, ["/jobs/7"]);
+        assert_eq!(host.mount_of("/etc").unwrap().id, 1);
     }
 
     #[test]
