@@ -4,7 +4,7 @@ use std::fmt::Display;
 
 use rustix::fd::AsFd;
 use rustix::io::Errno;
-use udi::Error;
+use udi::{Blame, Error, Mount, Origin};
 
 /// The node or the site's set-up is at fault.
 pub(crate) fn site(what: impl Display) -> impl FnOnce(Errno) -> Error {
@@ -34,4 +34,31 @@ pub(crate) fn mounting(what: &str, context: impl AsFd) -> impl FnOnce(Errno) -> 
         let error = std::io::Error::from(errno);
         Error::admin(format!("cannot mount {what}{said}")).because(error)
     }
+}
+
+/// An error of the user's, with the volume that they typed before it.
+pub(crate) fn of_volume(mount: &Mount, error: Error) -> Error {
+    match &mount.origin {
+        Origin::Volume(typed) if error.blame() == Blame::User => {
+            error.about(format!("--volume={typed}: "))
+        }
+        _ => error,
+    }
+}
+
+/// What went wrong with a user's mount is the user's to mend; with another, where the image is to
+/// blame, only another image helps.
+pub(crate) fn of_mount(mount: &Mount, error: Error) -> Error {
+    match &mount.origin {
+        Origin::Volume(typed) => Error::user(format!("--volume={typed}: {}", error.what()))
+            .hint("mount it somewhere else, for example under /mnt"),
+        _ if error.blame() == Blame::User => unusable(error.what()),
+        _ => error,
+    }
+}
+
+/// The image is not made as any image must be.
+pub(crate) fn unusable(why: String) -> Error {
+    Error::user(format!("this image cannot be used: {why}"))
+        .hint("mend the image, or use another one")
 }

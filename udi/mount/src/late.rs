@@ -13,11 +13,11 @@ use rustix::mount::{MoveMountFlags, OpenTreeFlags};
 use udi::{Config, Error, Mount, Origin, Result, Source};
 
 use crate::absent::Absent;
-use crate::assemble::{attributes, detached, of_host};
 use crate::guest::{is_directory, is_mount};
 use crate::job::Ids;
 use crate::mountinfo::{Line, Place, Table, is_within};
 use crate::proc::Proc;
+use crate::source::{attributes, detached, of_host};
 use crate::{fault, namespace, open, sys};
 
 /// What ranks compare with what they find, and what they may have to replace.

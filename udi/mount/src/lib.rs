@@ -27,6 +27,7 @@ mod node;
 mod open;
 mod opened;
 mod proc;
+mod source;
 mod sys;
 mod udi;
 

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 
-use udi::{Base, Blame, Config, Digest, Error, Mount, Origin, Plan, Result, Source};
+use udi::{Base, Config, Digest, Plan, Result, Source};
 use udi_store::Store;
 
 use crate::image::ImageFile;
-use crate::local;
 use crate::open::open_image;
+use crate::{fault, local};
 
 /// The images of a plan, all of which its user may read.
 #[derive(Debug)]
@@ -48,7 +48,7 @@ impl Opened {
             if let Source::Image(digest) = &mount.source
                 && !data.contains_key(digest)
             {
-                let file = open(digest).map_err(|error| of_volume(mount, error))?;
+                let file = open(digest).map_err(|error| fault::of_volume(mount, error))?;
                 data.insert(digest.clone(), file);
             }
         }
@@ -62,16 +62,6 @@ impl Opened {
             BaseFile::Directory(_) => None,
         };
         base.into_iter().chain(self.data.values()).map(|file| file.name.as_str())
-    }
-}
-
-/// An error of the user's, with the volume that they typed before it.
-pub(crate) fn of_volume(mount: &Mount, error: Error) -> Error {
-    match &mount.origin {
-        Origin::Volume(typed) if error.blame() == Blame::User => {
-            error.about(format!("--volume={typed}: "))
-        }
-        _ => error,
     }
 }
 
