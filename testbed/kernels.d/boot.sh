@@ -34,7 +34,7 @@ tests_job() {
 	kind=tests
 	need_toolchain
 	say "building the tests of udi-mount"
-	list=$(executables test -p udi-mount --no-run --lib --tests) || die "the tests do not build"
+	list=$(executables test -p udi-mount --features guest --no-run --lib --tests) || die "the tests do not build"
 	example=$(executables build -p udi-mount --example stage | awk '$1 == "example" { print $2 }') ||
 		die "the example program does not build"
 	mkdir -p "$guest/tests"
@@ -47,12 +47,14 @@ tests_job() {
 	mkdir -p "$guest$crate"
 	cp -r "$crate/." "$guest$crate/"
 	small_image "$guest/image.sqsh"
+	install -m 755 "$HERE/kernels.d/nfs-export" "$guest/nfs-export"
 	cat >"$guest/job" <<-END
 		#!/bin/sh
 		cd $crate
 		export RACE_TRIES=20
 		failed=0
 		if [ "\$FLOOR" != below ]; then
+			/nfs-export || failed=1
 			for test in /tests/*; do
 				echo "--- \${test##*/}"
 				\$test --ignored --test-threads=1 ${TESTS:-} || failed=1
@@ -61,6 +63,7 @@ tests_job() {
 		echo "--- stage"
 		/stage --image /image.sqsh --repeat 1
 		echo "stage exit=\$?"
+		[ "\$FLOOR" = below ] || { umount /nfs && echo 0 >/proc/fs/nfsd/threads; } || failed=1
 		exit \$failed
 	END
 }

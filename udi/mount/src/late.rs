@@ -72,6 +72,10 @@ impl Late {
         let proc = Proc::open()?;
         let here = proc.mounts()?;
         let host = Table::read(&self.table)?;
+        // Where nothing is seen nothing would be the job's own.
+        if here.mount_of("/").is_none() || host.mount_of("/").is_none() {
+            return Err(Error::bug("the table of mounts has no root"));
+        }
         let own = here.own(&host);
         let mut pieces = self.directories(&own, &here, &proc)?;
         pieces.extend(self.volumes(&own, &here)?);

@@ -1,7 +1,7 @@
 //! Promises about real mounts, as root, each in a mount namespace of its own.
 //!
 //! `cargo test -p udi-mount -- --ignored` runs them; testbed/kernels runs the same binary on
-//! old and new kernels.
+//! old and new kernels, and with the feature `guest` those that need what is made there.
 
 mod cache;
 mod hooks;
@@ -9,6 +9,8 @@ mod hostile;
 mod inside;
 mod jobs_own;
 mod life;
+#[cfg(any(feature = "guest", clippy))]
+mod nfs;
 mod own;
 mod place;
 mod race;
