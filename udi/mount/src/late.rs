@@ -7,7 +7,7 @@
 
 use std::os::fd::OwnedFd;
 
-use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, ResolveFlags, StatxFlags};
 use rustix::io::Errno;
 use rustix::mount::{MoveMountFlags, OpenTreeFlags};
 use udi::{Config, Error, Mount, Origin, Result, Source};
@@ -23,16 +23,14 @@ use crate::{fault, namespace, open, sys};
 /// What ranks compare with what they find, and what they may have to replace.
 #[derive(Debug)]
 pub(crate) struct Late {
-    /// slurmstepd's namespace, and its mounts: opened there, read where they differ.
-    host: FileId,
+    /// The root of slurmstepd's namespace, and its mounts: opened there, read where they differ.
+    host: u64,
     table: OwnedFd,
     mounts: Vec<Mount>,
     absent: Vec<Absent>,
     ids: Ids,
     site: Config,
 }
-
-type FileId = (u64, u64);
 
 /// Something of the job's own, not attached yet.
 #[derive(Debug)]
@@ -58,14 +56,14 @@ impl Late {
             Mode::empty(),
         )
         .map_err(fault::site("cannot open /proc/thread-self/mountinfo"))?;
-        Ok(Self { host: own_namespace()?, table, mounts, absent, ids, site: site.clone() })
+        Ok(Self { host: own_root()?, table, mounts, absent, ids, site: site.clone() })
     }
 
     /// Called by a rank: enters the UDI and lays in what the job has for itself, unless another
     /// rank did. `lock` was opened in slurmstepd.
     pub(crate) fn enter(&self, udi: &OwnedFd, lock: &OwnedFd) -> Result<()> {
         let enter = || namespace::enter(udi).map_err(fault::site("cannot enter the image"));
-        if own_namespace()? == self.host {
+        if own_root()? == self.host {
             self.complaint().map_or(Ok(()), Err)?;
             return enter();
         }
@@ -192,11 +190,12 @@ impl Late {
     }
 }
 
-/// The calling thread's mount namespace.
-fn own_namespace() -> Result<FileId> {
-    let stat = rustix::fs::statat(CWD, "/proc/thread-self/ns/mnt", AtFlags::empty())
-        .map_err(fault::site("cannot look at /proc/thread-self/ns/mnt"))?;
-    Ok((stat.st_dev, stat.st_ino))
+/// The number of the mount at the root: no two namespaces share one. Unlike the namespace itself it
+/// is asked for without /proc, whose part for a new process takes longer than entering the image.
+fn own_root() -> Result<u64> {
+    rustix::fs::statx(CWD, "/", AtFlags::empty(), StatxFlags::MNT_ID)
+        .map(|stat| stat.stx_mnt_id)
+        .map_err(fault::site("cannot look at the root directory"))
 }
 
 /// A copy of a directory of the job's own, with the flags of the mount it goes into.
