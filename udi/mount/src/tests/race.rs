@@ -4,9 +4,11 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::mount::{MountFlags, mount};
 
 use super::world::*;
-use crate::open;
+use crate::proc::Proc;
+use crate::{namespace, open, sys};
 
 /// How often staging is tried; testbed/kernels asks for fewer, since a guest is slow.
 fn tries() -> u32 {
@@ -140,6 +142,47 @@ fn a_target_exchanged_for_a_link_to_a_protected_place_gains_nothing() {
                 assert_eq!(at.len(), 1);
             }
             found.is_some()
+        });
+        world.node().sweep_images(0, 0).unwrap();
+    });
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_directory_on_the_way_to_a_mount_of_the_jobs_own_exchanged_for_a_link_gains_nothing() {
+    on_a_node(|world| {
+        let image = Image::plain();
+        secrets(world);
+        world.directory("scratch/alice/place/inner");
+        world.own("scratch/alice/place", ALICE, 0o755);
+        world.link(&world.at("root"), "scratch/alice/link");
+        let (place, link) = (world.at("scratch/alice/place"), world.at("scratch/alice/link"));
+        // As alice can by FUSE: in her job's namespace something is mounted below her directory.
+        let job = open::in_thread("job", || {
+            sys::unshare_mounts().unwrap();
+            let inner = format!("{place}/inner");
+            mount("t", inner.as_str(), "tmpfs", MountFlags::empty(), None).unwrap();
+            std::fs::write(format!("{inner}/token"), "alice's").unwrap();
+            Proc::open()?.namespace()
+        });
+        let job = job.unwrap();
+        let site = format!("[[mount]]\nfrom = \"{}\"\nto = \"/work\"", world.at("scratch"));
+        race(&place, &link, |id| {
+            let step = Job { id, site: &site, has_own: true, ..Job::new(&image) };
+            let udi = world.stage(step).unwrap();
+            let rank = || {
+                namespace::enter(&job).unwrap();
+                udi.enter()?;
+                open::as_account(ALICE, ALICE, &[ALICE], || {
+                    let at =
+                        ["place", "link"].map(|name| format!("/work/alice/{name}/inner/token"));
+                    Ok(at.map(|token| std::fs::read_to_string(token).unwrap_or_default()))
+                })
+            };
+            let found = open::in_thread("rank", rank).unwrap_or_default();
+            world.node().drop_job(id, 3600, 8).unwrap();
+            assert!(!found.iter().any(|token| token == "secret"), "{found:?}");
+            found.iter().any(|token| token == "alice's")
         });
         world.node().sweep_images(0, 0).unwrap();
     });
