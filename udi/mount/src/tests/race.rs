@@ -166,7 +166,7 @@ fn a_directory_on_the_way_to_a_mount_of_the_jobs_own_exchanged_for_a_link_gains_
             Proc::open()?.namespace()
         });
         let job = job.unwrap();
-        let site = format!("[[mount]]\nfrom = \"{}\"\nto = \"/work\"", world.at("scratch"));
+        let site = format!("[[mount]]\nfrom = \"{}\"\nto = \"/site\"", world.at("scratch"));
         race(&place, &link, |id| {
             let step = Job { id, site: &site, has_own: true, ..Job::new(&image) };
             let udi = world.stage(step).unwrap();
@@ -175,7 +175,7 @@ fn a_directory_on_the_way_to_a_mount_of_the_jobs_own_exchanged_for_a_link_gains_
                 udi.enter()?;
                 open::as_account(ALICE, ALICE, &[ALICE], || {
                     let at =
-                        ["place", "link"].map(|name| format!("/work/alice/{name}/inner/token"));
+                        ["place", "link"].map(|name| format!("/site/alice/{name}/inner/token"));
                     Ok(at.map(|token| std::fs::read_to_string(token).unwrap_or_default()))
                 })
             };
