@@ -172,6 +172,7 @@ load lib
 @test "srun --help explains the options" {
     run alice 'srun --help'
     assert_output --partial '--image=NAME:TAG'
-    assert_output --partial '--volume=FROM:TO[:ro]'
+    assert_output --partial '--volume=FROM:TO[:FLAG]'
+    for option in module=NAME image-writable=SIZE image-batch image-dry-run; do assert_output --partial "--$option"; done
     assert_output --partial '--module=NAME'
 }
