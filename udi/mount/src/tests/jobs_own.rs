@@ -263,3 +263,42 @@ fn a_volume_of_everything_shows_the_jobs_own_directories_in_it() {
         world.without_job_directories();
     });
 }
+
+#[test]
+#[ignore = "needs root"]
+fn a_directory_that_each_job_has_elsewhere_is_inside_where_the_sites_mount_shows_it() {
+    on_a_node(|world| {
+        world.with_job_directories();
+        world.directory("scratch/local");
+        world.file("scratch/local/name", "host's");
+        world.directory("own/local");
+        world.file("own/local/name", "job's");
+        let image = Image::plain();
+        let scratch = world.at("scratch");
+        let site = format!(
+            "[[mount]]\nfrom = \"{scratch}\"\nto = \"/fast\"\nread_only = true\n\
+             [[mount]]\nfrom = \"{scratch}\"\nto = \"/top\"\nrecursive = false"
+        );
+        let udi = world.stage(Job { site: &site, has_own: true, ..Job::new(&image) }).unwrap();
+        for _ in 0..2 {
+            let rank = || {
+                // As by Dirs= in job_container.conf, which newer releases have.
+                sys::unshare_mounts().unwrap();
+                mount_bind(world.at("own/local"), world.at("scratch/local")).unwrap();
+                udi.enter()?;
+                open::as_account(ALICE, ALICE, &[ALICE], || {
+                    assert_eq!(read("/fast/local/name"), "job's");
+                    assert_eq!(mounted_at("/fast/local"), 1);
+                    let options = rustix::fs::statvfs("/fast/local").unwrap().f_flag;
+                    assert!(options.contains(rustix::fs::StatVfsMountFlags::RDONLY));
+                    // The site wants the directory there without what is mounted in it.
+                    assert_eq!(read("/top/local/name"), "host's");
+                    Ok(())
+                })
+            };
+            open::in_thread("rank", rank).unwrap();
+        }
+        world.node().drop_job(1, 0, 0).unwrap();
+        world.without_job_directories();
+    });
+}
