@@ -229,6 +229,22 @@ fn when_the_storage_behind_is_full_writes_fail_and_the_job_still_ends() {
 
 #[test]
 #[ignore = "needs root"]
+fn storage_that_cannot_carry_a_cache_is_the_sites_and_says_why() {
+    on_a_node_with_caches(|world| {
+        rustix::mount::mount("small", "/srv/caches", "tmpfs", MountFlags::empty(), None).unwrap();
+        world.own("caches", STORE_OWNER, 0o700);
+        rustix::mount::mount_remount("/srv/caches", MountFlags::RDONLY, "").unwrap();
+        let error = refused(world, &volume("64M", "ext4"), SITE);
+        assert_eq!(error.blame(), Blame::Admin);
+        let said = "cannot make a file in /srv/caches, a directory of cache.directories";
+        assert!(error.what().contains(said), "{error}");
+        assert!(error.to_string().contains("Read-only file system"), "{error}");
+        rustix::mount::unmount("/srv/caches", UnmountFlags::empty()).unwrap();
+    });
+}
+
+#[test]
+#[ignore = "needs root"]
 fn more_than_is_free_is_refused_with_what_is_there() {
     on_a_node_with_caches(|world| {
         let size = format!("{}M", free("/srv/caches") + 4096);
