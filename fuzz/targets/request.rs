@@ -1,4 +1,4 @@
-//! A request as options and the job environment carry it: image, volumes, modules.
+//! A request as options and the job environment carry it.
 #![no_main]
 
 use std::path::Path;
@@ -18,10 +18,11 @@ static SITE: LazyLock<Config> = LazyLock::new(|| {
 
 fuzz_target!(|text: &str| {
     let _ = Volume::parse_list(text, &SITE);
-    let mut parts = text.splitn(3, '\n');
-    let mut part = || parts.next().unwrap_or("");
-    let (image, volumes, modules) = (part(), part(), part());
-    if let Ok(Ask::Image(request)) = Request::parse(&Texts::of(image, volumes, modules), &SITE) {
+    let mut texts = Texts::default();
+    for (word, part) in Word::ALL.into_iter().zip(text.splitn(Word::ALL.len(), '\n')) {
+        texts.set(word, Some(part.to_owned()));
+    }
+    if let Ok(Ask::Image(request)) = Request::parse(&texts, &SITE) {
         // What a node reads is what the user asked for.
         let again = Request::parse(&request.to_texts(), &SITE);
         assert_eq!(again.ok(), Some(Ask::Image(request.clone())));
