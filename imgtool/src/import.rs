@@ -54,7 +54,7 @@ pub(crate) fn run(
     match (typed.kind, opened) {
         (Kind::DockerArchive, Opened::File(file)) => {
             let archive = Archive::open(file, &typed.path())?;
-            let image = docker::Image::open(archive, typed)?;
+            let image = docker::Image::open(archive, typed.path(), typed.reference.as_deref())?;
             let reference = image.digest().to_string();
             work.layers(Arc::new(image), &reference)
         }

@@ -12,7 +12,6 @@ use udi::{Digest, Error, ImageRef, Names, Result};
 
 use super::archive::Archive;
 use super::parts::{self, Parts, REPAIR, document, missing};
-use super::typed::Typed;
 use crate::source::Source;
 use crate::source::manifest::{Layer, sha256};
 use crate::source::stream::Decoded;
@@ -56,15 +55,13 @@ struct RootFs {
 
 impl Image {
     /// The image that was typed, or the only one there is.
-    pub(super) fn open(archive: Archive, typed: &Typed) -> Result<Self> {
-        let path = typed.path();
+    pub(super) fn open(archive: Archive, path: String, reference: Option<&str>) -> Result<Self> {
         let damaged = |what: String| Error::user(format!("{path}: {what}")).hint(REPAIR);
         let bytes = document(&archive, &path, "manifest.json").map_err(|e| {
             e.hint("is it docker's? oci-archive: takes OCI layouts, tar: the archive of a root file system")
         })?;
         let listed = parse(&bytes).map_err(|e| damaged(format!("manifest.json: {e}")))?;
-        let one = select(&listed, typed.reference.as_deref())
-            .map_err(|e| e.about(format!("{path}: ")))?;
+        let one = select(&listed, reference).map_err(|e| e.about(format!("{path}: ")))?;
         let configuration = document(&archive, &path, &one.config)?;
         let parsed: Configuration = serde_json::from_slice(&configuration)
             .map_err(|e| damaged(format!("{}: {e}", one.config)))?;
