@@ -95,7 +95,8 @@ pub(crate) struct Pull {
     oci-archive:FILE[:TAG]          an OCI layout in an archive\n  \
     oci:DIRECTORY[:TAG]             an OCI layout, as skopeo and buildah write it\n  \
     dir:DIRECTORY                   the root of a file system\n  \
-    tar:FILE, tar:-                 an archive of one, also from standard input")]
+    tar:FILE, tar:-                 an archive of one, also from standard input\n  \
+    squashfs:FILE                   a squashfs file, or Apptainer's image (SIF)")]
 pub(crate) struct Import {
     /// Let everybody use it, not only yourself.
     #[arg(long)]

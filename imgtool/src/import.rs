@@ -6,6 +6,8 @@ mod directory;
 mod docker;
 mod layout;
 mod parts;
+mod sif;
+mod squashfs;
 mod tree;
 mod typed;
 
@@ -68,6 +70,9 @@ pub(crate) fn run(
             work.tree(identity, |tree| directory::read(&directory, tree))
         }
         (Kind::Tar, Opened::File(file)) => work.tree(identity, |tree| tree.archive(file)),
+        (Kind::Squashfs, Opened::File(file)) => work.tree(identity, |tree| {
+            squashfs::read(file, &typed.path(), &mut |item, contents| tree.add(item, contents))
+        }),
         _ => Err(Error::bug("a directory was opened as a file")),
     }
 }

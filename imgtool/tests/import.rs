@@ -202,6 +202,67 @@ fn a_directory_and_its_archives_are_one_image_whose_files_are_roots() {
 
 #[test]
 #[ignore = "needs root: it becomes users"]
+fn a_squashfs_file_is_read_and_written_anew() {
+    let (_fake, world) = site();
+    alice(
+        &world,
+        r#"mkdir -p root/etc/deep/er root/none; cd root; echo hello >etc/hello; ln -s hello etc/link; mkfifo etc/fifo; : >etc/empty
+        seq 300000 >etc/deep/long; truncate -s 10M etc/deep/er/holes; chmod 4711 etc/deep/long; touch -d @1000000000 etc/deep/long; cd ..
+        for c in gzip zstd lz4 xz; do mksquashfs root $c.squashfs -quiet -no-progress -comp $c >/dev/null; done
+        head -c 100000 zstd.squashfs >short.squashfs; head -c 100000 /dev/zero >zeros"#,
+    );
+    let digest =
+        json(&import(&world, ALICE, &["--json", "dir:root", "app:1"]).ok())["digest"].clone();
+    let theirs = world.path("alice/gzip.squashfs");
+    let list = |image: &std::path::Path| {
+        world.in_image(image, r"cd $1; rm -f x; find . -path ./.shifter -prune -o -type f -exec sha256sum {} + -o -printf '%p %y %m %T@ %l\n' | sort")
+    };
+    for source in ["squashfs:gzip.squashfs", "squashfs:zstd.squashfs", "squashfs:lz4.squashfs"] {
+        world.tool(ALICE, &["rm", &format!("user:{ALICE}/app:1")]).ok();
+        let said = json(&import(&world, ALICE, &["--json", source, "app:1"]).ok());
+        assert_eq!((&said["digest"], &said["new"]), (&digest, &true.into()), "{source}");
+        let image = world.image();
+        assert_eq!(list(&image), list(&theirs), "{source}");
+        assert_ne!(std::fs::read(&image).unwrap(), std::fs::read(&theirs).unwrap());
+    }
+    // Apptainer's image: a header, one descriptor, the file system.
+    let payload = std::fs::read(&theirs).unwrap();
+    let mut sif = vec![0; 40960];
+    for (at, bytes) in [
+        (0, &b"#!/usr/bin/env run-singularity\n\0"[..]),
+        (32, b"SIF_MAGIC\0"),
+        (88, &48i64.to_le_bytes()),
+        (96, &4096i64.to_le_bytes()),
+        (4096 + 585, &0x4004i32.to_le_bytes()),
+        (4096 + 585 + 4, &[1]),
+        (4096 + 585 + 17, &40960i64.to_le_bytes()),
+        (4096 + 585 + 25, &(payload.len() as i64).to_le_bytes()),
+        (4096 + 585 + 201, &1i32.to_le_bytes()),
+        (4096 + 585 + 205, &2i32.to_le_bytes()),
+    ] {
+        sif[at..at + bytes.len()].copy_from_slice(bytes);
+    }
+    sif.extend(payload);
+    std::fs::write(world.path("alice/app.sif"), &sif).unwrap();
+    std::fs::write(world.path("alice/short.sif"), &sif[..100_000]).unwrap();
+    own(world.path("alice"));
+    let said = json(&import(&world, ALICE, &["--json", "squashfs:app.sif", "app:1"]).ok());
+    assert_eq!((&said["digest"], &said["new"]), (&digest, &false.into()));
+    world.tool(ALICE, &["rm", &format!("user:{ALICE}/app:1")]).ok();
+    for (source, words) in [
+        ("squashfs:xz.squashfs", &["xz.squashfs"][..]),
+        ("squashfs:short.squashfs", &["short.squashfs is no squashfs file, or a broken one"]),
+        ("squashfs:short.sif", &["short.sif: the header of this Apptainer image is broken"]),
+        ("squashfs:zeros", &["zeros is no squashfs file, or a broken one"]),
+    ] {
+        let done = import(&world, ALICE, &[source, "app:1"]).fails(1, words);
+        assert!(done.err().contains("hint: "), "{source}: {}", done.err());
+        assert_eq!(world.files("store"), NOTHING, "{source}");
+    }
+}
+
+#[test]
+#[ignore = "needs root: it becomes users"]
 fn the_callers_rights_decide_what_is_read_also_those_of_root() {
     let (fake, world) = site();
     layout(&world, &fake);

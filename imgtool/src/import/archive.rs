@@ -172,7 +172,7 @@ fn joined(directory: &[u8], target: &[u8]) -> Option<Vec<u8>> {
 
 /// A part of a file, read without moving anybody else's place in it.
 #[derive(Debug)]
-struct Section {
+pub(super) struct Section {
     file: Arc<File>,
     start: u64,
     length: u64,
@@ -180,7 +180,7 @@ struct Section {
 }
 
 impl Section {
-    fn of(file: &Arc<File>, start: u64, length: u64) -> Self {
+    pub(super) fn of(file: &Arc<File>, start: u64, length: u64) -> Self {
         Self { file: Arc::clone(file), start, length, position: 0 }
     }
 }

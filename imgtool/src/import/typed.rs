@@ -37,10 +37,12 @@ pub(super) enum Kind {
     Oci,
     Dir,
     Tar,
+    Squashfs,
 }
 
 impl Kind {
-    const ALL: [Self; 5] = [Self::DockerArchive, Self::OciArchive, Self::Oci, Self::Dir, Self::Tar];
+    const ALL: [Self; 6] =
+        [Self::DockerArchive, Self::OciArchive, Self::Oci, Self::Dir, Self::Tar, Self::Squashfs];
 
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -49,6 +51,7 @@ impl Kind {
             Self::Oci => "oci",
             Self::Dir => "dir",
             Self::Tar => "tar",
+            Self::Squashfs => "squashfs",
         }
     }
 
@@ -61,6 +64,9 @@ impl Kind {
             Self::Dir => "dir: takes the root of a file system",
             Self::Tar => {
                 "tar: takes an archive of the root of a file system, also compressed with gzip or zstd"
+            }
+            Self::Squashfs => {
+                "squashfs: takes a squashfs file, or an image of Apptainer (SIF), compressed with gzip, zstd or lz4"
             }
         }
     }
@@ -230,6 +236,7 @@ mod tests {
             ("oci:dir:latest", Kind::Oci, "dir", Some("latest")),
             ("dir:/a:b", Kind::Dir, "/a:b", None),
             ("tar:-", Kind::Tar, "-", None),
+            ("squashfs:a.sif", Kind::Squashfs, "a.sif", None),
         ] {
             let found = Typed::parse(typed).unwrap();
             assert_eq!((found.kind, found.path.as_str()), (kind, path), "{typed}");

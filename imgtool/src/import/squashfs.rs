@@ -1,0 +1,96 @@
+//! Squashfs files of users: parsed here, and written again by the store's owner.
+//!
+//! Nobody's own file is ever mounted: the kernel trusts what it mounts.
+
+use backhand::{BackhandError, FilesystemReader, InnerNode, Node, Squashfs, SquashfsFileReader};
+use std::fs::File;
+use std::io::BufReader;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use squashfs::{Meta, Special};
+use udi::{Error, Result};
+
+use super::archive::Section;
+use super::sif;
+use crate::layer::archive::Contents;
+use crate::layer::record::{Item, What, clean};
+use crate::layer::sparse::Map;
+
+/// Takes an entry, and its contents if it is a file.
+type Visitor<'a> = dyn FnMut(Item<'_>, Option<&mut Contents<'_>>) -> Result<()> + 'a;
+
+/// Hands out what is in the squashfs file, or in the one that an Apptainer image has inside.
+/// Messages call it `path`.
+pub(crate) fn read(file: File, path: &str, visit: &mut Visitor<'_>) -> Result<()> {
+    let cannot = |e| Error::user(format!("{path} cannot be read")).because(e);
+    let length = file.metadata().map_err(cannot)?.len();
+    let mut start =
+        vec![0; usize::try_from(length).map_or(sif::MAX_HEAD, |l| l.min(sif::MAX_HEAD))];
+    file.read_exact_at(&mut start, 0).map_err(cannot)?;
+    let payload = sif::payload(&start, length).map_err(|e| e.about(format!("{path}: ")))?;
+    let (offset, length) = payload.unwrap_or((0, length));
+    let section = BufReader::new(Section::of(&Arc::new(file), offset, length));
+    // The parser is somebody else's, and its input may be anything.
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let result = catch_unwind(AssertUnwindSafe(|| all(section, path, visit)));
+    std::panic::set_hook(hook);
+    result.unwrap_or_else(|_| {
+        Err(Error::user(format!("{path} is broken, so that its parser gives up")))
+    })
+}
+
+fn all(section: BufReader<Section>, path: &str, visit: &mut Visitor<'_>) -> Result<()> {
+    let system: FilesystemReader<'_> = Squashfs::from_reader_with_offset(section, 0)
+        .and_then(Squashfs::into_filesystem_reader)
+        .map_err(|e| broken(path, &e))?;
+    let mut buffer = Vec::new();
+    for node in system.files() {
+        add(&system, node, &mut buffer, visit)?;
+    }
+    Ok(())
+}
+
+fn add(
+    system: &FilesystemReader<'_>,
+    node: &Node<SquashfsFileReader>,
+    buffer: &mut Vec<u8>,
+    visit: &mut Visitor<'_>,
+) -> Result<()> {
+    let path = clean(node.fullpath.as_os_str().as_bytes(), true)?;
+    let header = &node.header;
+    let meta = Meta {
+        mode: header.permissions & 0o7777,
+        uid: header.uid,
+        gid: header.gid,
+        mtime: header.mtime,
+    };
+    let item = |what| Item { path: &path, meta, what };
+    match &node.inner {
+        InnerNode::File(file) => {
+            let size = file.file_len() as u64;
+            let shown = || format!("/{}", String::from_utf8_lossy(&path));
+            let mut data = system.file(file).reader_checked().map_err(|e| broken(&shown(), &e))?;
+            let map = Map { size, pieces: vec![(0, size)] };
+            let mut contents = Contents::of(&mut data, map, buffer);
+            visit(item(What::File(None)), Some(&mut contents))
+        }
+        InnerNode::Symlink(link) => {
+            visit(item(What::Symlink(link.link.as_os_str().as_bytes())), None)
+        }
+        InnerNode::Dir(_) => visit(item(What::Directory), None),
+        InnerNode::NamedPipe => visit(item(What::Special(Special::Fifo)), None),
+        InnerNode::Socket => visit(item(What::Special(Special::Socket)), None),
+        InnerNode::CharacterDevice(_) | InnerNode::BlockDevice(_) => {
+            visit(item(What::Device), None)
+        }
+    }
+}
+
+fn broken(path: &str, error: &BackhandError) -> Error {
+    let error = error.to_string();
+    Error::user(format!("{path} is no squashfs file, or a broken one")).because(error)
+}
