@@ -336,6 +336,12 @@ fn a_users_names_are_the_users_own() {
     import(&world, ALICE, &["oci:oci", "app:1"]).fails(1, &["for everybody", "--public"]);
     assert_eq!(world.tool(BOB, &["lookup", &name]).ok().out(), digest);
     world.tool(BOB, &["rm", &name]).fails(1, &["not by you"]);
+    // What no job could use is not imported.
+    let file = world.path("etc/shifter/shifter.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, format!("{text}[images]\ntypes = [\"docker\", \"id\"]\n")).unwrap();
+    import(&world, ALICE, &["oci:oci", "app:2"]).fails(1, &["does not allow images of this kind"]);
+    std::fs::write(&file, text).unwrap();
     // A login that changed hands gives no right to what its first owner left.
     let text = std::fs::read_dir(world.path(&format!("store/refs/user/{ALICE}/app"))).unwrap();
     for entry in text.map(|e| e.unwrap().path()) {
@@ -421,6 +427,106 @@ fn what_is_broken_is_told_and_leaves_nothing() {
         .fails(1, &["for linux/amd64, not for linux/arm64"]);
     import(&world, ALICE, &["oci:oci"]).fails(2, &["NAME"]);
     import(&world, ALICE, &["oci:two:2", "app:1"]).ok();
+}
+
+#[test]
+#[ignore = "needs root: it becomes users"]
+fn the_reader_has_the_callers_rights_only_and_root_becomes_nobody() {
+    let (_fake, world) = site();
+    std::fs::create_dir(world.path("etc/tree")).unwrap();
+    Command::new("mkfifo").arg(world.path("etc/pipe")).status().unwrap();
+    let tool = world.path("shifterimg");
+    // The reader of a tree of root's may read it, and nothing else: capability 2 is to read files.
+    for (uid, source, as_whom, capabilities) in
+        [(ALICE, "tar:-", ALICE, "0"), (0, "tar:-", 65534, "0"), (0, "dir:etc/tree", 65534, "4")]
+    {
+        let script = format!(
+            "cd {}; exec {} import {source} app:1",
+            world.path("").display(),
+            tool.display()
+        );
+        if source.starts_with("dir") {
+            // As many files as it takes to be seen.
+            for n in 0..20_000 {
+                std::fs::write(world.path(&format!("etc/tree/{n}")), n.to_string()).unwrap();
+            }
+        }
+        let mut child =
+            world.command(uid, &[], &["sh", "-c", &script]).stdin(Stdio::piped()).spawn().unwrap();
+        let start = std::time::Instant::now();
+        let (reader, status) = loop {
+            let found = readers(&tool).into_iter().find(|(_, status)| {
+                field(status, "Uid") == format!("{as_whom} {as_whom} {as_whom} {as_whom}")
+                    && field(status, "NoNewPrivs") == "1"
+                    && (as_whom != 65534
+                        || field(status, "CapEff").trim_start_matches('0').len() <= 1)
+            });
+            if let Some(found) = found {
+                break found;
+            }
+            assert!(start.elapsed().as_secs() < 30, "{source}: no such process");
+        };
+        for set in ["CapInh", "CapAmb"] {
+            assert_eq!(field(&status, set), "0000000000000000", "{source} {set}");
+        }
+        for set in ["CapPrm", "CapEff"] {
+            let left = format!("{:0>16}", capabilities);
+            assert_eq!(field(&status, set), left, "{source} {set}");
+        }
+        drop(reader);
+        drop(child.stdin.take());
+        child.wait().unwrap();
+    }
+}
+
+/// Processes of the tool, and what the kernel says of them.
+fn readers(tool: &std::path::Path) -> Vec<(PathBuf, String)> {
+    let all = std::fs::read_dir("/proc").unwrap().map(|e| e.unwrap().path());
+    let ours = all.filter(|p| {
+        let line = std::fs::read(p.join("cmdline")).unwrap_or_default();
+        line.starts_with(tool.as_os_str().as_encoded_bytes())
+    });
+    ours.filter_map(|p| std::fs::read_to_string(p.join("status")).ok().map(|status| (p, status)))
+        .collect()
+}
+
+fn field(status: &str, key: &str) -> String {
+    let line = status.lines().find_map(|l| l.strip_prefix(key)?.strip_prefix(':')).unwrap_or("");
+    line.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+#[ignore = "needs root: it becomes users"]
+fn two_imports_of_one_tree_at_once_are_one_image() {
+    let (_fake, world) = site();
+    alice(
+        &world,
+        "mkdir root; seq 100000 >root/a; for i in $(seq 300); do echo $i >root/$i; done; chmod 755 . root",
+    );
+    let (tool, home) = (world.path("shifterimg"), world.path("alice"));
+    let children: Vec<_> = (0..4)
+        .map(|n| {
+            let script = format!(
+                "cd {}; exec {} import --json dir:root app:{n}",
+                home.display(),
+                tool.display()
+            );
+            let mut command = world.command(ALICE, &[], &["sh", "-c", &script]);
+            command
+                .stdin(Stdio::null())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap()
+        })
+        .collect();
+    let said: Vec<_> =
+        children.into_iter().map(|c| json(&Done(c.wait_with_output().unwrap()).ok())).collect();
+    assert!(said.iter().all(|one| one["digest"] == said[0]["digest"]));
+    assert_eq!(said.iter().filter(|one| one["new"] == true).count(), 1);
+    world.image();
+    assert_eq!(world.files("store/tmp"), NOTHING);
+    assert_eq!(world.files("store/leases"), NOTHING);
 }
 
 #[test]

@@ -86,6 +86,12 @@ impl Request {
     pub(crate) fn parse(args: &cli::Import, config: &Config, identity: &Identity) -> Result<Self> {
         let source = Typed::parse(&args.source)?;
         let image = name(&args.name, config, &identity.login)?;
+        if !config.images.types.contains(&image.kind()) {
+            return Err(Error::user(format!(
+                "{image}: this site does not allow images of this kind"
+            ))
+            .hint("push it to a registry, and pull it from there"));
+        }
         let is_everybodys = matches!(image, ImageRef::Docker(_));
         if is_everybodys {
             let owner = udi_store::Store::open(&config.store)?.owner();
