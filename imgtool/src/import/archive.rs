@@ -15,7 +15,7 @@ use udi::{Error, Result};
 
 use super::parts::{Part, Parts, REPAIR};
 use crate::layer::record::clean;
-use crate::source::stream::{Decoded, Pieces, pieces};
+use crate::source::stream::{Decoded, Pieces, compression, fill, pieces};
 
 /// More files than any image's archive has.
 const MAX_MEMBERS: usize = 100_000;
@@ -36,6 +36,8 @@ enum Member {
     File {
         offset: u64,
         size: u64,
+        /// Whether it begins like something compressed.
+        is_compressed: bool,
     },
     /// Another name for the member of this one.
     Link(Vec<u8>),
@@ -61,11 +63,19 @@ impl Archive {
         Ok(Self { file, is_compressed, path: path.to_owned(), members })
     }
 
-    fn find(&self, name: &str) -> Option<(u64, u64)> {
+    /// Bytes of the file `name`, and whether it is compressed (whatever the archive is): known
+    /// without reading it, which in a compressed archive means all that stands before it.
+    pub(super) fn look(&self, name: &str) -> Option<(u64, bool)> {
+        self.find(name).map(|(_, size, is_compressed)| (size, is_compressed))
+    }
+
+    fn find(&self, name: &str) -> Option<(u64, u64, bool)> {
         let mut name = clean(name.as_bytes(), true).ok()?;
         for _ in 0..MAX_LINKS {
             match self.members.get(&name)? {
-                Member::File { offset, size } => return Some((*offset, *size)),
+                Member::File { offset, size, is_compressed } => {
+                    return Some((*offset, *size, *is_compressed));
+                }
                 Member::Link(target) => name.clone_from(target),
             }
         }
@@ -75,7 +85,7 @@ impl Archive {
 
 impl Parts for Archive {
     fn open(&self, name: &str) -> Result<Option<Part>> {
-        let Some((offset, size)) = self.find(name) else { return Ok(None) };
+        let Some((offset, size, _)) = self.find(name) else { return Ok(None) };
         if !self.is_compressed {
             return Ok(Some((Box::new(Section::of(&self.file, offset, size)), size)));
         }
@@ -117,7 +127,7 @@ fn members<R: Read>(
 ) -> io::Result<BTreeMap<Vec<u8>, Member>> {
     let mut members = BTreeMap::new();
     for entry in entries {
-        let entry = entry?;
+        let mut entry = entry?;
         let name = entry.path_bytes().into_owned();
         let refuse = |why: &str| {
             let name = String::from_utf8_lossy(&name);
@@ -129,7 +139,10 @@ fn members<R: Read>(
                 if offset.checked_add(size).is_none_or(|last| last > end) {
                     return Err(refuse("the archive ends in the middle of it"));
                 }
-                Member::File { offset, size }
+                let mut start = [0; 4];
+                let length = fill(&mut entry, &mut start)?;
+                let is_compressed = compression(&start[..length]).is_some();
+                Member::File { offset, size, is_compressed }
             }
             // Old dockers write a layer that an image has twice once, and a link to it.
             EntryType::Symlink => {

@@ -135,12 +135,13 @@ fn unpacked_size(archive: &Archive, path: &str, name: &str) -> Result<u64> {
         Ok(error) => error,
         Err(e) => Error::user(format!("{path}: {name} cannot be read")).because(e).hint(REPAIR),
     };
-    let (part, size) = archive.open(name)?.ok_or_else(|| missing(path, name).hint(REPAIR))?;
-    let mut decoded =
-        Decoded::of(BufReader::new(part), &format!("{path}: {name}")).map_err(cannot)?;
-    if !decoded.is_compressed() {
+    let none = || missing(path, name).hint(REPAIR);
+    if let (size, false) = archive.look(name).ok_or_else(none)? {
         return Ok(size);
     }
+    let (part, _) = archive.open(name)?.ok_or_else(none)?;
+    let mut decoded =
+        Decoded::of(BufReader::new(part), &format!("{path}: {name}")).map_err(cannot)?;
     let mut unpacked = 0;
     let mut buffer = vec![0; 256 << 10];
     loop {

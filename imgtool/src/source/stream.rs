@@ -289,6 +289,24 @@ fn decode(
     Ok(())
 }
 
+/// What we decompress.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Compression {
+    Gzip,
+    Zstd,
+}
+
+/// What something is compressed with that begins so.
+pub(crate) fn compression(start: &[u8]) -> Option<Compression> {
+    if start.starts_with(&[0x1f, 0x8b]) {
+        Some(Compression::Gzip)
+    } else if start.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
+        Some(Compression::Zstd)
+    } else {
+        None
+    }
+}
+
 /// What comes out of a decompressor, unless it is a bomb. What the input is compressed with
 /// its first bytes say; media types and file names are often wrong.
 pub(crate) struct Decoded<'a> {
@@ -311,8 +329,7 @@ impl<'a> Decoded<'a> {
         let taken = Rc::new(Cell::new(0));
         let mut from = Counted { from, taken: Rc::clone(&taken) };
         let start = from.fill_buf()?;
-        let (gzip, zstd) =
-            (start.starts_with(&[0x1f, 0x8b]), start.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]));
+        let compression = compression(start);
         for (magic, program) in [(&b"\xfd7zXZ\0"[..], "xz"), (b"BZh", "bzip2")] {
             if start.starts_with(magic) {
                 let error = Error::user(format!("{name}: is compressed with {program}"));
@@ -320,14 +337,18 @@ impl<'a> Decoded<'a> {
                 return Err(io::Error::other(error.hint(hint)));
             }
         }
-        let decoder: Box<dyn Read + 'a> = if gzip {
-            Box::new(flate2::bufread::MultiGzDecoder::new(from))
-        } else if zstd {
-            Box::new(zstd::stream::read::Decoder::with_buffer(from)?)
-        } else {
-            Box::new(BufReader::with_capacity(0, from))
+        let decoder: Box<dyn Read + 'a> = match compression {
+            Some(Compression::Gzip) => Box::new(flate2::bufread::MultiGzDecoder::new(from)),
+            Some(Compression::Zstd) => Box::new(zstd::stream::read::Decoder::with_buffer(from)?),
+            None => Box::new(BufReader::with_capacity(0, from)),
         };
-        Ok(Self { decoder, taken, given: 0, name: name.to_owned(), is_compressed: gzip || zstd })
+        Ok(Self {
+            decoder,
+            taken,
+            given: 0,
+            name: name.to_owned(),
+            is_compressed: compression.is_some(),
+        })
     }
 
     /// Whether there was anything to decompress.
