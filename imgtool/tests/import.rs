@@ -225,6 +225,16 @@ fn a_squashfs_file_is_read_and_written_anew() {
         assert_eq!(list(&image), list(&theirs), "{source}");
         assert_ne!(std::fs::read(&image).unwrap(), std::fs::read(&theirs).unwrap());
     }
+    // More fragments than are kept in memory: the parser starts anew in between.
+    alice(
+        &world,
+        "mkdir many; for i in $(seq 80); do yes $i | head -c 600000 >many/$i || true; done
+        mksquashfs many many.squashfs -quiet -no-progress -b 1M >/dev/null",
+    );
+    let many = |source| json(&import(&world, ALICE, &["--json", source, "many:1"]).ok());
+    let (packed, plain) = (many("squashfs:many.squashfs"), many("dir:many"));
+    assert_eq!((&packed["digest"], &plain["new"]), (&plain["digest"], &false.into()));
+    world.tool(ALICE, &["rm", &format!("user:{ALICE}/many:1")]).ok();
     // Apptainer's image: a header, one descriptor, the file system.
     let payload = std::fs::read(&theirs).unwrap();
     let mut sif = vec![0; 40960];

@@ -3,6 +3,7 @@
 //! Nobody's own file is ever mounted: the kernel trusts what it mounts.
 
 use backhand::{BackhandError, FilesystemReader, InnerNode, Node, Squashfs, SquashfsFileReader};
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::BufReader;
 use std::os::unix::ffi::OsStrExt;
@@ -19,6 +20,11 @@ use crate::layer::archive::Contents;
 use crate::layer::record::{Item, What, clean};
 use crate::layer::sparse::Map;
 
+/// Bytes of fragments that the parser may keep.
+const FRAGMENTS: usize = 64 << 20;
+/// The index of no fragment.
+const NO_FRAGMENT: usize = 0xffff_ffff;
+
 /// Takes an entry, and its contents if it is a file.
 type Visitor<'a> = dyn FnMut(Item<'_>, Option<&mut Contents<'_>>) -> Result<()> + 'a;
 
@@ -31,27 +37,43 @@ pub(crate) fn read(file: File, path: &str, visit: &mut Visitor<'_>) -> Result<()
         vec![0; usize::try_from(length).map_or(sif::MAX_HEAD, |l| l.min(sif::MAX_HEAD))];
     file.read_exact_at(&mut start, 0).map_err(cannot)?;
     let payload = sif::payload(&start, length).map_err(|e| e.about(format!("{path}: ")))?;
-    let (offset, length) = payload.unwrap_or((0, length));
-    let section = BufReader::new(Section::of(&Arc::new(file), offset, length));
+    let (file, range) = (Arc::new(file), payload.unwrap_or((0, length)));
     // The parser is somebody else's, and its input may be anything.
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
-    let result = catch_unwind(AssertUnwindSafe(|| all(section, path, visit)));
+    let result = catch_unwind(AssertUnwindSafe(|| all(&file, range, path, visit)));
     std::panic::set_hook(hook);
     result.unwrap_or_else(|_| {
         Err(Error::user(format!("{path} is broken, so that its parser gives up")))
     })
 }
 
-fn all(section: BufReader<Section>, path: &str, visit: &mut Visitor<'_>) -> Result<()> {
-    let system: FilesystemReader<'_> = Squashfs::from_reader_with_offset(section, 0)
-        .and_then(Squashfs::into_filesystem_reader)
-        .map_err(|e| broken(path, &e))?;
+fn all(file: &Arc<File>, range: (u64, u64), path: &str, visit: &mut Visitor<'_>) -> Result<()> {
     let mut buffer = Vec::new();
-    for node in system.files() {
-        add(&system, node, &mut buffer, visit)?;
+    let mut done = 0;
+    // The parser keeps each fragment block that it has read, for ever: when there are enough of
+    // them, it starts anew.
+    loop {
+        let section = BufReader::new(Section::of(file, range.0, range.1));
+        let system: FilesystemReader<'_> = Squashfs::from_reader_with_offset(section, 0)
+            .and_then(Squashfs::into_filesystem_reader)
+            .map_err(|e| broken(path, &e))?;
+        let most = (FRAGMENTS / system.block_size.max(1) as usize).max(1);
+        let mut kept = HashSet::new();
+        let mut nodes = system.files().skip(done);
+        loop {
+            let Some(node) = nodes.next() else { return Ok(()) };
+            add(&system, node, &mut buffer, visit)?;
+            done += 1;
+            if let InnerNode::File(file) = &node.inner
+                && file.frag_index() != NO_FRAGMENT
+                && kept.insert(file.frag_index())
+                && kept.len() >= most
+            {
+                break;
+            }
+        }
     }
-    Ok(())
 }
 
 fn add(
