@@ -50,6 +50,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Fetch an image from its registry into the store.
     Pull(Pull),
+    /// Bring an image from a file or directory into the store.
+    Import(Import),
     /// List the images that you can use.
     Images(Images),
     /// Print the digest that a name means.
@@ -85,6 +87,38 @@ pub(crate) struct Pull {
     /// [REGISTRY/]REPOSITORY[:TAG][@DIGEST]
     #[arg(value_name = "IMAGE")]
     pub(crate) image: String,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Sources:\n  \
+    docker-archive:FILE[:NAME:TAG]  what docker save, podman save and buildah write\n  \
+    oci-archive:FILE[:TAG]          an OCI layout in an archive\n  \
+    oci:DIRECTORY[:TAG]             an OCI layout, as skopeo and buildah write it\n  \
+    dir:DIRECTORY                   the root of a file system\n  \
+    tar:FILE, tar:-                 an archive of one, also from standard input\n  \
+    squashfs:FILE                   a squashfs file, or Apptainer's image (SIF)")]
+pub(crate) struct Import {
+    /// Let everybody use it, not only yourself.
+    #[arg(long)]
+    pub(crate) public: bool,
+    /// Let users read files that only root could.
+    #[arg(long)]
+    pub(crate) readable: bool,
+    /// OS/ARCHITECTURE[/VARIANT], if not the compute nodes'.
+    #[arg(long, value_name = "PLATFORM", value_parser = platform)]
+    pub(crate) platform: Option<String>,
+    /// Print the digest only.
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// Print the result as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Where it is: KIND:PATH (see below).
+    #[arg(value_name = "SOURCE")]
+    pub(crate) source: String,
+    /// How to call it: NAME[:TAG], to be used as user:LOGIN/NAME:TAG.
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
 }
 
 #[derive(Debug, Args)]

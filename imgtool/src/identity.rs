@@ -81,6 +81,22 @@ impl Identity {
         become_uid(owner)
     }
 
+    /// As [`become_user`](Self::become_user); but root goes on being able to read all files, and
+    /// to do nothing else: for reading a tree that is root's own.
+    pub(crate) fn become_user_who_reads(&self) -> Result<()> {
+        if self.uid != 0 {
+            return self.become_user();
+        }
+        let cannot = |e| Error::bug("cannot keep the right to read").because(e);
+        rustix::thread::set_keep_capabilities(true).map_err(cannot)?;
+        self.become_user()?;
+        let read = rustix::thread::CapabilitySet::DAC_READ_SEARCH;
+        let none = rustix::thread::CapabilitySet::empty();
+        let sets =
+            rustix::thread::CapabilitySets { effective: read, permitted: read, inheritable: none };
+        rustix::thread::set_capabilities(None, sets).map_err(cannot)
+    }
+
     /// Becomes the user who typed the command, and nothing else, for good; root becomes
     /// nobody, because what comes next parses what strangers wrote.
     pub(crate) fn become_user(&self) -> Result<()> {

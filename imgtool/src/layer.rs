@@ -4,4 +4,4 @@ pub(crate) mod archive;
 pub(crate) mod filter;
 pub(crate) mod merge;
 pub(crate) mod record;
-mod sparse;
+pub(crate) mod sparse;

@@ -2,17 +2,20 @@
 //!
 //! Installed set-user-ID to the store's owner, so the first lines matter most: who runs us,
 //! what the caller left in our environment and files. A pull then is two processes: the
-//! [`mod@pull`] reader, with the user's rights only, and the [`writer`], with the store's.
+//! [`mod@pull`] or [`mod@import`] reader, with the user's rights only, and the [`writer`], with the store's.
 
 mod cli;
+mod delivery;
 mod doctor;
 mod identity;
+mod import;
 mod layer;
 mod progress;
 mod pull;
 mod registry;
 mod sandbox;
 mod show;
+mod source;
 mod sys;
 mod table;
 mod wire;
@@ -28,7 +31,9 @@ use std::process::ExitCode;
 use udi::{Blame, Config, Error, Result};
 
 use cli::{Cli, Command};
+use delivery::Delivered;
 use identity::Identity;
+use writer::Purpose;
 
 fn main() -> ExitCode {
     match start() {
@@ -62,6 +67,7 @@ fn start() -> Result<ExitCode> {
     match &cli.command {
         Command::Doctor(_) => Ok(()),
         Command::Pull(args) => pull(&config, &identity, args),
+        Command::Import(args) => import(&config, &identity, args),
         Command::Images(args) => show::images(&config, &identity, args),
         Command::Lookup(args) => show::lookup(&config, &identity, args),
         Command::Inspect(args) => show::inspect(&config, &identity, args),
@@ -85,36 +91,54 @@ fn config_path<'a>(identity: &Identity, other: Option<&'a Path>) -> Result<&'a P
 fn pull(config: &Config, identity: &Identity, args: &cli::Pull) -> Result<()> {
     // A mistake in the name is told before anything else happens.
     cli::image(&args.image, config)?;
+    let pull = |channel| pull::run(config, identity, args, channel);
+    report(&as_two(config, identity, Purpose::Pull, pull)?, args.json, args.quiet)
+}
+
+fn import(config: &Config, identity: &Identity, args: &cli::Import) -> Result<()> {
+    let request = import::Request::parse(args, config, identity)?;
+    let import = |channel| import::run(config, identity, args, &request, channel);
+    report(&as_two(config, identity, Purpose::Import, import)?, args.json, args.quiet)
+}
+
+/// Splits into the reader, which does `read` and gives what came of it, and the writer, which
+/// ends when it has done its part.
+fn as_two(
+    config: &Config,
+    identity: &Identity,
+    purpose: Purpose,
+    read: impl FnOnce(UnixStream) -> Result<Delivered>,
+) -> Result<Delivered> {
     identity.check_owner(udi_store::Store::open(&config.store)?.owner())?;
     let (ours, theirs) =
         UnixStream::pair().map_err(|e| Error::admin("cannot make a socket").because(e))?;
     match sys::split()? {
         sys::Side::Child => {
             drop(ours);
-            writer::run(config, identity, theirs);
-            Ok(())
+            writer::run(config, identity, purpose, theirs);
+            sys::end()
         }
         sys::Side::Parent(child) => {
             drop(theirs);
-            let result = pull::run(config, identity, args, ours);
+            let result = read(ours);
             // The writer removes what it began, and has ended when we have.
             let _ = nix::sys::wait::waitpid(child, None);
-            report(&result?, args)
+            result
         }
     }
 }
 
-fn report(pulled: &pull::Pulled, args: &cli::Pull) -> Result<()> {
-    let digest = &pulled.picked.digest;
-    if args.json {
+fn report(done: &Delivered, json: bool, quiet: bool) -> Result<()> {
+    let digest = &done.digest;
+    if json {
         return show::print(&show::pretty(&json!({
-            "image": pulled.image, "digest": digest, "platform": pulled.picked.info.platform,
-            "size": pulled.size, "private": pulled.private, "new": pulled.new,
-            "readable": pulled.readable, "unreadable": pulled.unreadable,
+            "image": done.image, "digest": digest, "platform": done.platform,
+            "size": done.size, "private": done.private, "new": done.new,
+            "readable": done.readable, "unreadable": done.unreadable,
         }))?);
     }
-    if args.quiet {
+    if quiet {
         return show::print(digest.as_str());
     }
-    show::print(&format!("{}@{digest}", pulled.image))
+    show::print(&format!("{}@{digest}", done.image))
 }

@@ -5,28 +5,30 @@ mod blob;
 mod challenge;
 mod credentials;
 mod endpoint;
-mod manifest;
 
-pub(crate) use blob::Stream;
 pub(crate) use credentials::{Credentials, Files};
 pub(crate) use endpoint::Endpoint;
-pub(crate) use manifest::{Picked, pick};
 
 use std::sync::Mutex;
+use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
 use ureq::http::{HeaderMap, Response, StatusCode};
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::{Agent, Body};
 
-use udi::{Error, Result};
+use udi::{Digest, Error, Result};
 
+use crate::source::manifest::Layer;
+use crate::source::{MAX_DOCUMENT, Source};
 use challenge::Challenge;
 
 /// Tries of a request that fails for reasons that pass.
 const TRIES: u32 = 4;
-/// Larger manifests are refused by registries, too.
-const MAX_DOCUMENT: u64 = 8 << 20;
+const MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, \
+    application/vnd.docker.distribution.manifest.list.v2+json, \
+    application/vnd.oci.image.manifest.v1+json, \
+    application/vnd.docker.distribution.manifest.v2+json";
 /// Where distributions keep the certificates that they trust.
 const BUNDLES: [&str; 4] = [
     "/etc/ssl/certs/ca-certificates.crt",
@@ -235,6 +237,32 @@ impl Registry {
         let body = response.body_mut().with_config().limit(1 << 20).read_to_vec();
         let body = body.map_err(|error| self.endpoint.failure(&error))?;
         Ok(challenge::token(&body).map(|token| format!("Bearer {token}")))
+    }
+}
+
+impl Source for Registry {
+    fn manifest(&self, reference: &str) -> Result<Vec<u8>> {
+        self.document(&format!("manifests/{reference}"), MANIFESTS)
+    }
+
+    fn configuration(&self, digest: &Digest) -> Result<Vec<u8>> {
+        self.document(&format!("blobs/{digest}"), "*/*")
+    }
+
+    fn fetch(&self, layer: &Layer, progress: &dyn Fn(u64), to: &SyncSender<Result<Vec<u8>>>) {
+        blob::fetch(self, layer, progress, to);
+    }
+
+    fn wrong(&self, digest: &str) -> Error {
+        Error::user(format!(
+            "the registry {} sent something else than {digest}",
+            self.endpoint.host
+        ))
+        .hint("try again; if it stays, the image is damaged: push it again")
+    }
+
+    fn repair(&self) -> &'static str {
+        "the image is damaged: build and push it again"
     }
 }
 

@@ -1,10 +1,11 @@
 //! Landlock: what each of the two processes can reach, where the kernel has it.
 
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, Ruleset, RulesetAttr,
-    RulesetCreatedAttr, Scope, path_beneath_rules,
+    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, Ruleset,
+    RulesetAttr, RulesetCreatedAttr, Scope, path_beneath_rules,
 };
-use std::path::{Path, PathBuf};
+use std::os::fd::BorrowedFd;
+use std::path::Path;
 
 use udi::{Error, Result};
 
@@ -22,13 +23,19 @@ const SYSTEM: [&str; 10] = [
     "/var/lib/ca-certificates",
 ];
 
-/// The reader reads the system's files and `more`, and writes nothing.
-pub(crate) fn reader(more: &[PathBuf]) -> Result<()> {
+/// The reader reads the system's files, and writes nothing.
+pub(crate) fn reader() -> Result<()> {
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
-    let paths = SYSTEM.iter().map(Path::new).chain(more.iter().map(PathBuf::as_path));
+    let paths = SYSTEM.iter().map(Path::new);
     let rules =
         [(paths.collect(), read), (vec![Path::new("/dev/null")], AccessFs::WriteFile.into())];
-    restrict(&rules, false)
+    restrict(&rules, None, false)
+}
+
+/// The reader of files has them open already. It reads below `directory`, if there is one, and
+/// has no network.
+pub(crate) fn reader_of_files(directory: Option<BorrowedFd<'_>>) -> Result<()> {
+    restrict(&[], directory, true)
 }
 
 /// The writer writes below the store and looks at its own kind in /proc. It has no network
@@ -37,10 +44,14 @@ pub(crate) fn writer(store: &Path) -> Result<()> {
     let all = AccessFs::from_all(ABI::V3) & !AccessFs::Execute;
     let rules =
         [(vec![store], all), (vec![Path::new("/proc")], AccessFs::ReadFile | AccessFs::ReadDir)];
-    restrict(&rules, true)
+    restrict(&rules, None, true)
 }
 
-fn restrict(rules: &[(Vec<&Path>, BitFlags<AccessFs>)], no_network: bool) -> Result<()> {
+fn restrict(
+    rules: &[(Vec<&Path>, BitFlags<AccessFs>)],
+    directory: Option<BorrowedFd<'_>>,
+    no_network: bool,
+) -> Result<()> {
     let failed = |e| Error::bug("cannot confine the process").because(e);
     let result = (|| {
         let mut ruleset = Ruleset::default()
@@ -54,6 +65,10 @@ fn restrict(rules: &[(Vec<&Path>, BitFlags<AccessFs>)], no_network: bool) -> Res
         for (paths, access) in rules {
             // Paths that do not exist are left out.
             created = created.add_rules(path_beneath_rules(paths, *access))?;
+        }
+        if let Some(directory) = directory {
+            let read = AccessFs::ReadFile | AccessFs::ReadDir;
+            created = created.add_rule(PathBeneath::new(directory, read))?;
         }
         created.restrict_self()
     })();

@@ -74,6 +74,7 @@ pub(crate) fn lookup(config: &Config, identity: &Identity, args: &cli::Lookup) -
 pub(crate) fn inspect(config: &Config, identity: &Identity, args: &cli::Inspect) -> Result<()> {
     let (store, digest) = find(config, identity, &args.image, args.platform.as_deref())?;
     let located = store.locate(&digest)?;
+    let command = if args.image.starts_with("user:") { "import" } else { "pull" };
     let record = store
         .manifest(&digest)?
         .ok_or_else(|| Error::user(format!("{digest} was just removed")))?;
@@ -98,11 +99,16 @@ pub(crate) fn inspect(config: &Config, identity: &Identity, args: &cli::Inspect)
     line("file:        ", &path.display().to_string());
     line("size:        ", &format!("{} ({})", size(located.size), located.format));
     match (readable, unreadable.files) {
-        (true, _) => line("modes:       ", "made readable for everybody (pull --readable)"),
+        (true, _) => {
+            line("modes:       ", &format!("made readable for everybody ({command} --readable)"))
+        }
         (false, 0) => line("modes:       ", "the image's own"),
         (false, _) => {
             line("modes:       ", "the image's own");
-            line("unreadable:  ", &format!("{}; pull --readable helps", some_files(&unreadable)));
+            line(
+                "unreadable:  ",
+                &format!("{}; {command} --readable helps", some_files(&unreadable)),
+            );
         }
     }
     line("workdir:     ", &info.workdir);

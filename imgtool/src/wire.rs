@@ -21,10 +21,11 @@ pub(crate) struct Job {
     /// The name, in full.
     pub(crate) image: String,
     pub(crate) platform: String,
-    pub(crate) digest: Digest,
+    /// Nothing if it can only be known when all has been read: `Described` has it then.
+    pub(crate) digest: Option<Digest>,
     /// Only for the user who asked.
     pub(crate) private: bool,
-    /// The registry that was asked.
+    /// The registry that was asked, or what kind of file was read.
     pub(crate) from: String,
     /// Whether files that users cannot read shall be made readable.
     pub(crate) readable: bool,

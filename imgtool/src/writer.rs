@@ -29,8 +29,17 @@ const MAX_DEPTH: usize = 1024;
 /// How often we ask whether somebody else's pull has ended.
 const POLL: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
 
+/// What the caller typed, as the writer itself saw it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// A registry says what its names mean.
+    Pull,
+    /// The caller says it: of names below the caller's own, or as an administrator.
+    Import,
+}
+
 /// Runs the writer's side of `channel` to the end; what goes wrong is told to the reader.
-pub(crate) fn run(config: &Config, identity: &Identity, channel: UnixStream) {
+pub(crate) fn run(config: &Config, identity: &Identity, purpose: Purpose, channel: UnixStream) {
     let mut answers = match channel.try_clone() {
         Ok(answers) => answers,
         Err(_) => return,
@@ -42,7 +51,7 @@ pub(crate) fn run(config: &Config, identity: &Identity, channel: UnixStream) {
         ours.add(signal);
     }
     let result = match ours.thread_block() {
-        Ok(()) => serve(config, identity, channel, &mut answers),
+        Ok(()) => serve(config, identity, purpose, channel, &mut answers),
         Err(error) => Err(Error::bug("cannot wait with signals").because(error)),
     };
     let answer = result.unwrap_or_else(|error| ToReader::Failed {
@@ -73,6 +82,7 @@ pub(crate) fn failure(blame: &str, what: String, hint: Option<String>) -> Error 
 fn serve(
     config: &Config,
     identity: &Identity,
+    purpose: Purpose,
     from: UnixStream,
     answers: &mut UnixStream,
 ) -> Result<ToReader> {
@@ -84,61 +94,120 @@ fn serve(
     let mut from = std::io::BufReader::with_capacity(512 << 10, from);
     let ToWriter::Job(job) = receive(&mut from)? else { return Err(nonsense("no job")) };
     let modes = if job.readable { Modes::Readable } else { Modes::Keep };
-    let name = name(config, identity, job)?;
-    let mut lease = wait(&keeper, &name, identity, answers)?;
-    if let Some(record) = keeper.has(&name.entry.digest, modes)?
-        && let Some(file) = record.preferred()
+    let image = check(config, identity, purpose, store.owner(), &job)?;
+    let private = job.private.then_some(identity.uid);
+    keeper.check_name(&image, private, identity.uid)?;
+    let named = |digest: &Digest| name(image.clone(), &job, identity, digest.clone());
+
+    let key = match &job.digest {
+        Some(digest) => digest.hex().to_owned(),
+        None => unknown(),
+    };
+    let mut lease = wait(&keeper, &key, None, identity, answers)?;
+    if let Some(digest) = &job.digest
+        // A file that names an image is no proof that its owner has the image.
+        && (purpose == Purpose::Pull
+            || identity.is_admin(store.owner())
+            || store.may_read(digest, identity.uid, &[])?)
+        && let Some(have) = have(&keeper, &lease, &named(digest), modes)?
     {
-        keeper.name(&lease, &name)?;
-        let (size, unreadable) = (file.size, file.unreadable.clone());
-        return Ok(ToReader::Have { size, readable: record.is_made_readable(), unreadable });
+        return Ok(have);
     }
     tell(answers, &ToReader::Go)?;
     let temp = keeper.temp(&lease)?;
     let (temp, size, described) = pack(&mut from, temp, &mut lease)?;
     let file = sha256(&temp, &mut lease)?;
     let Described { info, unreadable } = described;
-    if info.digest.as_ref() != Some(&name.entry.digest) {
-        return Err(nonsense("another image than announced"));
-    }
     if unreadable.examples.len() > 8 || unreadable.examples.iter().any(|e| e.len() > 16 << 10) {
         return Err(nonsense("a long list of files"));
     }
+    let digest = info.digest.clone().ok_or_else(|| nonsense("an image without a digest"))?;
+    let name = named(&digest);
+    let turn = match &job.digest {
+        Some(announced) if *announced != digest => {
+            return Err(nonsense("another image than announced"));
+        }
+        Some(_) => None,
+        // Somebody may be at work on the same image, or have brought it meanwhile.
+        None => {
+            let turn = wait(&keeper, digest.hex(), Some(&mut lease), identity, answers)?;
+            if let Some(have) = have(&keeper, &turn, &name, modes)? {
+                return Ok(have);
+            }
+            Some(turn)
+        }
+    };
     let packed = Packed { id: file.clone(), format: "squashfs".into(), size, unreadable };
-    keeper.publish(&lease, temp, packed, modes, info, &name)?;
+    keeper.publish(turn.as_ref().unwrap_or(&lease), temp, packed, modes, info, &name)?;
     Ok(ToReader::Done { file, size })
 }
 
-/// Who may write which name: names of registries only, and private ones only for the caller.
-fn name(config: &Config, identity: &Identity, job: Job) -> Result<Name> {
+/// Gives the name to an image that is in the store.
+fn have(keeper: &Keeper<'_>, lease: &Lease, name: &Name, modes: Modes) -> Result<Option<ToReader>> {
+    let Some(record) = keeper.has(&name.entry.digest, modes)? else { return Ok(None) };
+    let Some(file) = record.preferred() else { return Ok(None) };
+    keeper.name(lease, name)?;
+    let (size, unreadable) = (file.size, file.unreadable.clone());
+    Ok(Some(ToReader::Have { size, readable: record.is_made_readable(), unreadable }))
+}
+
+/// Who may write which name: of registries what a pull brings, below `user:LOGIN/` what that
+/// user imports. Administrators name images for everybody.
+fn check(
+    config: &Config,
+    identity: &Identity,
+    purpose: Purpose,
+    owner: u32,
+    job: &Job,
+) -> Result<ImageRef> {
     let image = ImageRef::parse(&job.image, &config.names())?;
-    if !matches!(image, ImageRef::Docker(_)) {
-        return Err(nonsense("a name that is not a registry's"));
+    let may = match (purpose, &image) {
+        (Purpose::Pull, ImageRef::Docker(_)) => true,
+        (Purpose::Import, ImageRef::User(user)) => {
+            user.login() == identity.login && image.digest().is_none()
+        }
+        (Purpose::Import, ImageRef::Docker(_)) => {
+            identity.is_admin(owner) && image.digest().is_none()
+        }
+        _ => false,
+    };
+    if !may {
+        return Err(nonsense("a name that is somebody else's"));
+    }
+    if job.digest.is_none() && purpose == Purpose::Pull {
+        return Err(nonsense("an image without a digest"));
     }
     let plain = |text: &str| text.len() < 256 && !text.contains(|c: char| c.is_control());
     if !plain(&job.platform) || !plain(&job.from) {
         return Err(nonsense("a platform or an origin that is none"));
     }
-    let when = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
-    let entry = Entry {
-        digest: job.digest,
-        when,
-        by: identity.login.clone(),
-        uid: identity.uid,
-        from: job.from,
-    };
-    Ok(Name { image, platform: job.platform, private: job.private.then_some(identity.uid), entry })
+    Ok(image)
 }
 
+fn name(image: ImageRef, job: &Job, identity: &Identity, digest: Digest) -> Name {
+    let when = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+    let (by, uid) = (identity.login.clone(), identity.uid);
+    let entry = Entry { digest, when, by, uid, from: job.from.clone() };
+    Name { image, platform: job.platform.clone(), private: job.private.then_some(uid), entry }
+}
+
+/// A key for work on what has no digest yet: unlike any other.
+fn unknown() -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos());
+    format!("import-{}-{now:x}", std::process::id())
+}
+
+/// Waits for the lease of `key`; another that we hold is kept alive meanwhile.
 fn wait(
     keeper: &Keeper<'_>,
-    name: &Name,
+    key: &str,
+    mut other: Option<&mut Lease>,
     identity: &Identity,
     answers: &mut UnixStream,
 ) -> Result<Lease> {
     let mut told = None;
     loop {
-        match keeper.lease(name.entry.digest.hex(), &identity.login)? {
+        match keeper.lease(key, &identity.login)? {
             Claim::Mine(lease) => return Ok(lease),
             Claim::Held(holder) => {
                 if told.as_ref() != Some(&holder) {
@@ -151,6 +220,9 @@ fn wait(
                 let _ = poll(&mut polled, Some(&POLL));
                 if polled[0].revents().contains(PollFlags::HUP) {
                     return Err(Error::bug("the reader is gone"));
+                }
+                if let Some(lease) = &mut other {
+                    lease.renew();
                 }
             }
         }

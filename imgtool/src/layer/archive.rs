@@ -35,7 +35,12 @@ impl std::fmt::Debug for Contents<'_> {
     }
 }
 
-impl Contents<'_> {
+impl<'a> Contents<'a> {
+    /// Contents that `data` has, without its holes; `buffer` may be used again and again.
+    pub(crate) fn of(data: &'a mut dyn Read, map: Map, buffer: &'a mut Vec<u8>) -> Self {
+        Self { data, map, buffer }
+    }
+
     pub(crate) fn size(&self) -> u64 {
         self.map.size
     }

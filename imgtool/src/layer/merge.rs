@@ -300,6 +300,13 @@ impl Image {
         }
     }
 
+    /// Removes what stands at `/.shifter`: it says nothing of the tree.
+    pub(crate) fn drop_description(&mut self) {
+        if let Some(root) = self.children_mut(ROOT) {
+            root.remove(&b".shifter"[..]);
+        }
+    }
+
     /// Replaces whatever layers brought at `/.shifter` by our description of the image.
     pub(crate) fn describe(&mut self, contents: u32) -> Result<()> {
         let origin = Origin { layer: u16::MAX, record: 0 };

@@ -15,16 +15,16 @@ pub const PASSWORD: &str = "wonderland";
 
 pub struct Fake {
     pub address: String,
-    image: Image,
+    pub image: Image,
     hits: AtomicU32,
     /// Lines of all requests, with their authorization.
     pub log: Mutex<Vec<String>>,
 }
 
-struct Image {
-    manifest: Vec<u8>,
-    config: Vec<u8>,
-    layer: Vec<u8>,
+pub struct Image {
+    pub manifest: Vec<u8>,
+    pub config: Vec<u8>,
+    pub layer: Vec<u8>,
 }
 
 fn digest(bytes: &[u8]) -> String {

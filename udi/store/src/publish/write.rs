@@ -83,6 +83,40 @@ impl Keeper<'_> {
         self.name(lease, name)
     }
 
+    /// Whether user `uid` may give the name of its own, `user:LOGIN/…`, and to whom.
+    ///
+    /// Logins change hands; a name stays whose it was. And such a name means one thing only:
+    /// it is not private and public at a time.
+    pub fn check_name(&self, image: &ImageRef, private: Option<u32>, uid: u32) -> Result<()> {
+        if !matches!(image, ImageRef::User(_)) {
+            return Ok(());
+        }
+        let look = |path: Option<String>| match path {
+            Some(path) => self.store.reference(&path),
+            None => Ok(None),
+        };
+        let name = image.name();
+        if let Some(public) = look(reference::public_path(image))? {
+            if let Some(other) = public.platforms.values().find(|entry| entry.uid != uid) {
+                return Err(Error::user(format!(
+                    "{name} belongs to uid {}, who had the login {} before you",
+                    other.uid, other.by
+                ))
+                .hint("choose another name, or ask a store administrator to remove that one"));
+            }
+            if private.is_some() {
+                return Err(Error::user(format!("{name} is there already, for everybody")).hint(
+                    format!("import with --public, or remove it first: shifterimg rm {name}"),
+                ));
+            }
+        }
+        if private.is_none() && look(reference::private_path(image, uid))?.is_some() {
+            return Err(Error::user(format!("{name} is there already, for you alone"))
+                .hint(format!("leave --public out, or remove it first: shifterimg rm {name}")));
+        }
+        Ok(())
+    }
+
     /// Gives one more name to an image that is in the store, and whoever may use the name the
     /// right to read the image.
     pub fn name(&self, lease: &Lease, name: &Name) -> Result<()> {
@@ -96,6 +130,7 @@ impl Keeper<'_> {
         let key = format!("ref-{:016x}", fnv(path.as_bytes()));
         // Somebody may be writing the same name for another platform.
         let _turn = self.lease_soon(&key, &name.entry.by, Duration::from_secs(10))?;
+        self.check_name(&name.image, name.private, name.entry.uid)?;
         let mut reference = self.store.reference(&path)?.unwrap_or_default();
         let mut entry = name.entry.clone();
         if let Some(first) = reference.platforms.get(&name.platform) {

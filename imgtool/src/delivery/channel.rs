@@ -5,8 +5,8 @@ use std::io::{BufWriter, Write};
 use std::os::unix::net::UnixStream;
 
 use udi::{Error, Result};
-use udi_store::Unreadable;
 
+use super::Stored;
 use crate::layer::archive::{Contents, Piece};
 use crate::progress::Progress;
 use crate::wire::{Job, ToReader, ToWriter};
@@ -14,7 +14,7 @@ use crate::writer;
 
 /// The way to the writer.
 #[derive(Debug)]
-pub(super) struct Writer {
+pub(crate) struct Writer {
     to: BufWriter<UnixStream>,
     from: UnixStream,
     /// Contents sent so far.
@@ -39,7 +39,7 @@ impl Writer {
     }
 
     /// Tells whether the writer has ended, for whoever waits for the network meanwhile.
-    pub(super) fn watch(&self) -> Result<impl Fn() -> Option<Error> + Send + 'static> {
+    pub(crate) fn watch(&self) -> Result<impl Fn() -> Option<Error> + Send + 'static> {
         let channel =
             self.from.try_clone().map_err(|e| Error::bug("cannot watch the writer").because(e))?;
         Ok(move || {
@@ -80,39 +80,45 @@ impl Writer {
         }
     }
 
-    /// Announces the pull; gives the size of the image if it is there, whether it was made
-    /// readable, and what cannot be read.
-    pub(super) fn open(
-        &mut self,
-        job: Job,
-        progress: &Progress,
-    ) -> Result<Option<(u64, bool, Unreadable)>> {
+    /// Announces the image; gives what the store says of it if it is there.
+    pub(super) fn open(&mut self, job: Job, progress: &Progress) -> Result<Option<Stored>> {
         self.send(&ToWriter::Job(job))?;
         loop {
             match self.answer()? {
                 ToReader::Go => return Ok(None),
                 ToReader::Have { size, readable, unreadable } => {
-                    return Ok(Some((size, readable, unreadable)));
+                    let digest = None;
+                    return Ok(Some(Stored { digest, size, new: false, readable, unreadable }));
                 }
-                ToReader::Wait { login, host } => {
-                    progress.say(&format!("{login} on {host} is pulling the same image; waiting"));
-                }
+                ToReader::Wait { login, host } => waits(progress, &login, &host),
                 _ => return Err(Error::bug("the writer gave an odd answer")),
             }
         }
     }
 
     /// Sends a file's contents; gives their number.
-    pub(super) fn contents(&mut self, contents: &mut Contents<'_>) -> Result<u32> {
+    pub(crate) fn contents(&mut self, contents: &mut Contents<'_>) -> Result<u32> {
+        self.contents_seen(contents, |_| {})
+    }
+
+    /// The same; `see` is shown each piece.
+    pub(crate) fn contents_seen(
+        &mut self,
+        contents: &mut Contents<'_>,
+        mut see: impl FnMut(&Piece<'_>),
+    ) -> Result<u32> {
         if contents.size() == 0
             && let Some(empty) = self.empty
         {
             return Ok(empty);
         }
         self.send(&ToWriter::Begin)?;
-        contents.each(|piece| match piece {
-            Piece::Bytes(bytes) => self.bytes(bytes),
-            Piece::Zeros(length) => self.send(&ToWriter::Hole(length)),
+        contents.each(|piece| {
+            see(&piece);
+            match piece {
+                Piece::Bytes(bytes) => self.bytes(bytes),
+                Piece::Zeros(length) => self.send(&ToWriter::Hole(length)),
+            }
         })?;
         let number = self.end()?;
         if contents.size() == 0 {
@@ -129,10 +135,22 @@ impl Writer {
         Ok(number)
     }
 
-    pub(super) fn done(&mut self) -> Result<u64> {
-        match self.answer()? {
-            ToReader::Done { size, .. } => Ok(size),
-            _ => Err(Error::bug("the writer gave an odd answer")),
+    /// Waits for the end; gives `sent` as it stands in the store.
+    pub(super) fn done(&mut self, sent: Stored, progress: &Progress) -> Result<Stored> {
+        loop {
+            match self.answer()? {
+                ToReader::Done { size, .. } => return Ok(Stored { size, ..sent }),
+                // What an image without a digest of its own is, was known only now.
+                ToReader::Have { size, readable, unreadable } => {
+                    return Ok(Stored { size, new: false, readable, unreadable, ..sent });
+                }
+                ToReader::Wait { login, host } => waits(progress, &login, &host),
+                _ => return Err(Error::bug("the writer gave an odd answer")),
+            }
         }
     }
+}
+
+fn waits(progress: &Progress, login: &str, host: &str) {
+    progress.say(&format!("{login} on {host} is pulling the same image; waiting"));
 }

@@ -6,12 +6,8 @@ use std::collections::BTreeMap;
 
 use udi::{Digest, Error, ImageInfo, Result};
 
-use super::Registry;
+use super::Source;
 
-const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, \
-    application/vnd.docker.distribution.manifest.list.v2+json, \
-    application/vnd.oci.image.manifest.v1+json, \
-    application/vnd.docker.distribution.manifest.v2+json";
 /// More layers than any tool makes.
 const MAX_LAYERS: usize = 1000;
 /// An index in an index in an index is no image.
@@ -35,27 +31,28 @@ pub(crate) struct Layer {
 }
 
 #[derive(Debug, Deserialize)]
-struct Document {
+pub(crate) struct Document {
     #[serde(default, rename = "schemaVersion")]
     schema: u32,
     #[serde(default)]
-    manifests: Vec<Descriptor>,
+    pub(crate) manifests: Vec<Descriptor>,
     config: Option<Descriptor>,
     #[serde(default)]
     layers: Vec<Descriptor>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
-struct Descriptor {
+pub(crate) struct Descriptor {
     #[serde(default, rename = "mediaType")]
     media_type: String,
-    digest: String,
+    pub(crate) digest: String,
     size: u64,
-    platform: Option<Platform>,
+    pub(crate) platform: Option<Platform>,
+    pub(crate) annotations: Option<BTreeMap<String, String>>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
-struct Platform {
+pub(crate) struct Platform {
     #[serde(default)]
     os: String,
     #[serde(default)]
@@ -100,18 +97,18 @@ impl Platform {
     }
 }
 
-/// Asks the registry what `reference` (a tag or a digest) is on `platform`.
-pub(crate) fn pick(registry: &Registry, reference: &str, platform: &str) -> Result<Picked> {
+/// Asks the source what `reference` (a tag or a digest) is on `platform`.
+pub(crate) fn pick(source: &dyn Source, reference: &str, platform: &str) -> Result<Picked> {
     let mut reference = reference.to_owned();
     for _ in 0..MAX_NESTING {
-        let bytes = registry.document(&format!("manifests/{reference}"), ACCEPT)?;
+        let bytes = source.manifest(&reference)?;
         let digest = sha256(&bytes);
         if reference.starts_with("sha256:") && digest.as_str() != reference {
-            return Err(wrong(registry, &reference));
+            return Err(source.wrong(&reference));
         }
         let document = parse(&bytes)?;
         if document.manifests.is_empty() {
-            return image(registry, digest, &document, platform);
+            return image(source, digest, &document, platform);
         }
         reference = choose(&document.manifests, platform)?.as_str().to_owned();
     }
@@ -119,9 +116,9 @@ pub(crate) fn pick(registry: &Registry, reference: &str, platform: &str) -> Resu
         .hint("name one of the images in it by digest"))
 }
 
-fn parse(bytes: &[u8]) -> Result<Document> {
+pub(crate) fn parse(bytes: &[u8]) -> Result<Document> {
     let document: Document = serde_json::from_slice(bytes)
-        .map_err(|e| Error::user("the registry's answer is no image manifest").because(e))?;
+        .map_err(|e| Error::user("there is no image manifest where one should be").because(e))?;
     if document.schema == 1 {
         return Err(Error::user(
             "the image has a manifest of version 1, which docker gave up in 2016",
@@ -132,7 +129,7 @@ fn parse(bytes: &[u8]) -> Result<Document> {
 }
 
 /// The manifest for `platform`: without a variant if there is one such.
-fn choose(manifests: &[Descriptor], platform: &str) -> Result<Digest> {
+pub(crate) fn choose(manifests: &[Descriptor], platform: &str) -> Result<Digest> {
     let named = |m: &&Descriptor| m.platform.as_ref().map(Platform::name).unwrap_or_default();
     let exact = manifests.iter().find(|m| named(m) == platform);
     let close = || manifests.iter().find(|m| named(m).starts_with(&format!("{platform}/")));
@@ -154,7 +151,7 @@ fn choose(manifests: &[Descriptor], platform: &str) -> Result<Digest> {
 }
 
 fn image(
-    registry: &Registry,
+    source: &dyn Source,
     digest: Digest,
     document: &Document,
     platform: &str,
@@ -163,9 +160,9 @@ fn image(
         || Error::user("this is not a container image (a chart, a signature or the like)");
     let config = document.config.as_ref().ok_or_else(not_one)?;
     let config_digest: Digest = config.digest.parse()?;
-    let bytes = registry.document(&format!("blobs/{config_digest}"), "*/*")?;
+    let bytes = source.configuration(&config_digest)?;
     if sha256(&bytes) != config_digest {
-        return Err(wrong(registry, config_digest.as_str()));
+        return Err(source.wrong(config_digest.as_str()));
     }
     let configuration: Configuration =
         serde_json::from_slice(&bytes).map_err(|e| not_one().because(e))?;
@@ -185,7 +182,7 @@ fn image(
     }
     if diff_ids.len() != document.layers.len() || diff_ids.len() > MAX_LAYERS {
         return Err(Error::user("the image's manifest and configuration do not fit each other")
-            .hint("build and push it again"));
+            .hint(source.repair()));
     }
     let layers = document
         .layers
@@ -214,16 +211,8 @@ fn image(
     Ok(Picked { digest, info, layers })
 }
 
-pub(super) fn sha256(bytes: &[u8]) -> Digest {
+pub(crate) fn sha256(bytes: &[u8]) -> Digest {
     Digest::from_bytes(&Sha256::digest(bytes).into())
-}
-
-pub(super) fn wrong(registry: &Registry, digest: &str) -> Error {
-    Error::user(format!(
-        "the registry {} sent something else than {digest}",
-        registry.endpoint().host
-    ))
-    .hint("try again; if it stays, the image is damaged: push it again")
 }
 
 #[cfg(test)]
@@ -243,6 +232,7 @@ mod tests {
                     architecture: (*architecture).into(),
                     variant: variant.map(str::to_owned),
                 }),
+                annotations: None,
             });
         descriptors.collect()
     }

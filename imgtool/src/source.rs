@@ -1,0 +1,7 @@
+//! Where an image's manifest, configuration and layers come from.
+
+pub(crate) mod manifest;
+mod origin;
+pub(crate) mod stream;
+
+pub(crate) use origin::{MAX_DOCUMENT, Source};
