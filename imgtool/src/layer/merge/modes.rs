@@ -181,7 +181,7 @@ mod tests {
             ("opt/fine", 0o604),
             ("root/", 0o700),
             ("root/.local/bin/tool", 0o755),
-            ("root/work/x", 0o644),
+            ("root/data/x", 0o644),
             ("variable/x", 0o600),
         ]);
         let found = image.unreadable();
