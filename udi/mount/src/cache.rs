@@ -14,7 +14,7 @@ use std::os::fd::OwnedFd;
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
-use udi::{CacheFs, CachePlan, Config, Result, User};
+use udi::{CacheFs, CachePlan, Config, Error, Result, User};
 use udi_store::Store;
 
 use crate::fault;
@@ -24,6 +24,9 @@ use crate::sys::LoopSetup;
 
 /// Bytes of a sector and of a block: what every storage can do without the page cache.
 const BLOCK: u32 = 4096;
+
+/// What a site can do about storage that is not fit for caches.
+pub(crate) const OTHER_STORAGE: &str = "name other storage in cache.directories";
 
 /// Makes a cache for `user`: a mount of its root, which is the user's alone; writable, nosuid,
 /// nodev, not attached anywhere.
@@ -35,8 +38,12 @@ pub(crate) fn make(node: &Node, plan: &CachePlan, site: &Config, user: &User) ->
     // Until the loop device is there, the lock counts for it.
     let claim = room::claim(node, plan.size, &site.cache, user, owner)?;
     let file = backing::create(plan, owner, &site.store.owner)?;
-    mkfs::format(program, plan.fs, &file, owner)?;
-    let (device, tree) = mount(plan.fs, &file, owner, &claim.label)?;
+    let on_it = |error: Error| error.about(format!("a cache in {}: ", plan.directory.display()));
+    mkfs::format(program, plan.fs, &file, owner).map_err(|error| {
+        let account = &site.store.owner;
+        on_it(error).hint(format!("see what {account} may store there (quota), or {OTHER_STORAGE}"))
+    })?;
+    let (device, tree) = mount(plan.fs, &file, owner, &claim.label).map_err(on_it)?;
     if plan.fs == CacheFs::Xfs
         && let Err(error) = give_up_in_time(&device)
     {
@@ -74,12 +81,13 @@ fn mounted(
             CacheFs::Ext4 => flag("nobarrier").and_then(|()| flag("noinit_itable")),
         })
         .and_then(|()| rustix::mount::fsconfig_create(&context))
-        .map_err(fault::mounting("a cache", &context))?;
+        .map_err(fault::mounting("it", &context))
+        .map_err(|error| error.hint(format!("dmesg on the node may say more; {OTHER_STORAGE}")))?;
     let attr = MountAttrFlags::MOUNT_ATTR_NOSUID
         | MountAttrFlags::MOUNT_ATTR_NODEV
         | MountAttrFlags::MOUNT_ATTR_NOATIME;
     let tree = rustix::mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attr)
-        .map_err(fault::mounting("a cache", &context))?;
+        .map_err(fault::mounting("it", &context))?;
     Ok((device, tree))
 }
 

@@ -6,6 +6,7 @@ use rustix::fs::{CWD, Mode, OFlags, fstat};
 use rustix::io::Errno;
 use udi::{Error, Result};
 
+use crate::cache::OTHER_STORAGE;
 use crate::open::{NOGROUP, as_account};
 use crate::sys::LoopSetup;
 use crate::{fault, sys};
@@ -37,7 +38,14 @@ impl LoopDevice {
         setup: LoopSetup<'_>,
     ) -> Result<Self> {
         Self::attach_by(OFlags::RDWR, |device| {
-            as_account(owner, NOGROUP, &[], || Ok(sys::loop_configure(device, file.as_fd(), setup)))
+            let configure = || Ok(sys::loop_configure(device, file.as_fd(), setup));
+            match as_account(owner, NOGROUP, &[], configure)? {
+                Err(errno) if errno != Errno::BUSY => {
+                    let what = "the kernel puts no file of this storage behind a loop device";
+                    Err(fault::site(what)(errno).hint(OTHER_STORAGE))
+                }
+                done => Ok(done),
+            }
         })
     }
 

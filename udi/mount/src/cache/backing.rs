@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 use udi::{CachePlan, Error, Result, Size};
 
-use super::BLOCK;
+use super::{BLOCK, OTHER_STORAGE};
 use crate::{fault, open};
 
 /// A file of the plan's size in its directory, opened as the account `owner` (called `login`);
@@ -18,11 +18,14 @@ pub(super) fn create(plan: &CachePlan, owner: u32, login: &str) -> Result<OwnedF
         let directory = directory(&plan.directory, owner, login)?;
         let here = plan.directory.display();
         is_room(&directory, &here.to_string(), plan.size)?;
+        may_be_as_long(plan.size)?;
         let file = nameless(&directory).map_err(fault::site(format!(
             "cannot make a file in {here}, a directory of cache.directories"
         )))?;
-        stretch(&file, plan.size).map_err(|error| {
-            Error::admin(format!("{here} cannot carry a cache of {}", plan.size)).because(error)
+        stretch(&file, plan.size).map_err(|why| {
+            Error::admin(format!("{here} cannot carry a cache of {}", plan.size))
+                .because(why)
+                .hint(OTHER_STORAGE)
         })?;
         Ok(file)
     })
@@ -84,16 +87,20 @@ fn directory(path: &Path, owner: u32, login: &str) -> Result<OwnedFd> {
 
 /// Whether the storage has `size` left now. It is promised, not reserved: the file is sparse.
 fn is_room(directory: &OwnedFd, shown: &str, size: Size) -> Result<()> {
-    let stat = rustix::fs::fstatvfs(directory)
-        .map_err(fault::site(format!("cannot ask how much is free on {shown}")))?;
-    let free = stat.f_bavail.saturating_mul(stat.f_frsize);
-    // Some file systems do not know.
-    if stat.f_blocks == 0 || size.bytes() <= free {
+    let free =
+        free(directory).map_err(fault::site(format!("cannot ask how much is free on {shown}")))?;
+    let Some(free) = free.filter(|free| size.bytes() > *free) else {
         return Ok(());
-    }
+    };
     let free = roughly(free);
     Err(Error::user(format!("the node's storage for caches ({shown}) has {free} left"))
         .hint(format!("ask for less than {free}, or for another node")))
+}
+
+/// How many bytes the storage has left. Some file systems do not know.
+fn free(on: &OwnedFd) -> std::result::Result<Option<u64>, Errno> {
+    let stat = rustix::fs::fstatvfs(on)?;
+    Ok((stat.f_blocks != 0).then(|| stat.f_bavail.saturating_mul(stat.f_frsize)))
 }
 
 /// Two digits or more of it, rounded down.
@@ -123,19 +130,35 @@ fn nameless(directory: &OwnedFd) -> std::result::Result<OwnedFd, Errno> {
     }
 }
 
+/// Whether a file of this process may be as long. Beyond its limit the kernel does not only
+/// refuse but also sends a deadly signal.
+fn may_be_as_long(size: Size) -> Result<()> {
+    let limit = getrlimit(Resource::Fsize).current.filter(|limit| size.bytes() > *limit);
+    let Some(limit) = limit.map(roughly) else {
+        return Ok(());
+    };
+    Err(Error::admin(format!("slurmd on this node may have files of {limit} at most")).hint(
+        format!(
+            "set LimitFSIZE=infinity (ulimit -f unlimited) for slurmd and restart it; until then \
+             a cache of {limit} may work"
+        ),
+    ))
+}
+
 /// Makes `file` as long as the cache shall be, without storage behind it.
 fn stretch(file: &OwnedFd, size: Size) -> std::result::Result<(), String> {
     let size = size.bytes() - size.bytes() % u64::from(BLOCK);
-    // Beyond this limit the kernel does not only refuse but also sends a deadly signal.
-    if getrlimit(Resource::Fsize).current.is_some_and(|limit| size > limit) {
-        return Err("slurmd's limit for the size of files (LimitFSIZE, ulimit -f) is less".into());
-    }
     let said = |errno: Errno| std::io::Error::from(errno).to_string();
+    let before = free(file).map_err(said)?;
     rustix::fs::ftruncate(file, size).map_err(said)?;
     let stat = rustix::fs::fstat(file).map_err(said)?;
     let stored = u64::try_from(stat.st_blocks).unwrap_or_default().saturating_mul(512);
-    if stored > size / 2 {
-        return Err("its file system has no sparse files".into());
+    if stored <= size / 2 {
+        return Ok(());
     }
-    Ok(())
+    // CephFS calls all of a file stored, holes too; but then no less is free than before.
+    match (before, free(file).map_err(said)?) {
+        (Some(before), Some(after)) if before.saturating_sub(after) <= size / 2 => Ok(()),
+        _ => Err("its file system has no sparse files".into()),
+    }
 }

@@ -6,11 +6,12 @@ use std::time::Duration;
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags};
+use rustix::process::{Resource, Rlimit, setrlimit};
 use udi::{Blame, Error};
 
 use super::life::eventually;
 use super::world::*;
-use crate::cache::mkfs;
+use crate::cache::{OTHER_STORAGE, mkfs};
 use crate::loopdev::LoopDevice;
 
 const SITE: &str = "[cache]\ndirectories = [\"/srv/caches\"]\n";
@@ -240,6 +241,93 @@ fn storage_that_cannot_carry_a_cache_is_the_sites_and_says_why() {
         assert!(error.what().contains(said), "{error}");
         assert!(error.to_string().contains("Read-only file system"), "{error}");
         rustix::mount::unmount("/srv/caches", UnmountFlags::empty()).unwrap();
+    });
+}
+
+/// Huge pages: files can be as long as they like, but the kernel writes none and puts none behind
+/// a loop device.
+fn on_a_node_with_caches_on_huge_pages(test: impl FnOnce(&World) + Send) {
+    on_a_node_with_caches(|world| {
+        let none = MountFlags::empty();
+        rustix::mount::mount("none", "/srv/caches", "hugetlbfs", none, None).unwrap();
+        world.own("caches", STORE_OWNER, 0o700);
+        test(world);
+        assert!(caches(world).is_empty());
+        // It could not go while a file of it is open, or behind a loop device.
+        eventually("nothing holds it", || {
+            rustix::mount::unmount("/srv/caches", UnmountFlags::empty()).is_ok()
+        });
+    });
+}
+
+#[test]
+#[ignore = "needs root"]
+fn storage_on_which_no_file_system_can_be_made_is_the_sites_and_says_why() {
+    on_a_node_with_caches_on_huge_pages(|world| {
+        for (fs, program) in [("xfs", "/usr/sbin/mkfs.xfs"), ("ext4", "/usr/sbin/mke2fs")] {
+            let error = refused(world, &volume("300M", fs), SITE);
+            assert_eq!(error.blame(), Blame::Admin);
+            let said = format!("a cache in /srv/caches: {program} failed: exit status: 1 (");
+            assert!(error.what().contains(&said), "{error}");
+            assert!(error.what().contains("Invalid argument"), "{error}");
+            let hint =
+                format!("see what {STORE_OWNER} may store there (quota), or name other storage");
+            assert!(error.to_string().contains(&hint), "{error}");
+        }
+    });
+}
+
+#[test]
+#[ignore = "needs root"]
+fn storage_whose_files_cannot_be_block_devices_is_the_sites_and_says_why() {
+    on_a_node_with_caches_on_huge_pages(|world| {
+        // Else it would not come to that.
+        let does_nothing = world.file("does-nothing", "#!/bin/sh\n");
+        world.own("does-nothing", 0, 0o755);
+        rustix::mount::mount_bind(&does_nothing, "/usr/sbin/mke2fs").unwrap();
+        let error = refused(world, &volume("64M", "ext4"), SITE);
+        rustix::mount::unmount("/usr/sbin/mke2fs", UnmountFlags::empty()).unwrap();
+        assert_eq!(error.blame(), Blame::Admin);
+        // Older kernels let it be a device that cannot be written, and empty.
+        let refused = "the kernel puts no file of this storage behind a loop device: Invalid arg";
+        let said =
+            [refused, "cannot mount it"].map(|said| format!("a cache in /srv/caches: {said}"));
+        assert!(said.iter().any(|said| error.what().contains(said)), "{error}");
+        assert!(error.to_string().contains(OTHER_STORAGE), "{error}");
+    });
+}
+
+/// Set for a test that runs itself, as a process of its own.
+const ITSELF: &str = "SHIFTER_TEST_ITSELF";
+
+#[test]
+#[ignore = "needs root"]
+fn slurmds_own_limit_for_files_is_told_and_kills_nothing() {
+    const NAME: &str = "tests::cache::slurmds_own_limit_for_files_is_told_and_kills_nothing";
+    if std::env::var_os(ITSELF).is_none() {
+        // The limit is the whole process's; and beyond it, there would be a deadly signal.
+        let mut itself = std::process::Command::new(std::env::current_exe().unwrap());
+        let itself = itself.args(["--exact", NAME, "--ignored", "--nocapture"]).env(ITSELF, "1");
+        let ran = itself.output().unwrap();
+        let said = String::from_utf8_lossy(&ran.stdout);
+        assert!(ran.status.success() && said.contains("1 passed"), "{ran:?}");
+        return;
+    }
+    on_a_node_with_caches(|world| {
+        let limit = Rlimit { current: Some(100 << 20), maximum: Some(100 << 20) };
+        setrlimit(Resource::Fsize, limit).unwrap();
+        let error = refused(world, &volume("300M", "ext4"), SITE);
+        assert_eq!(error.blame(), Blame::Admin);
+        assert!(error.what().ends_with("may have files of 100M at most"), "{error}");
+        let hint = "set LimitFSIZE=infinity (ulimit -f unlimited) for slurmd and restart it; \
+                    until then a cache of 100M may work";
+        assert!(error.to_string().contains(hint), "{error}");
+        let image = Image::plain();
+        let udi = world.stage(job(&image, &volume("100M", "ext4"))).unwrap();
+        // The kernel's own writes to the file do not count.
+        as_rank(&udi, ALICE, || std::fs::write("/c/x", vec![1_u8; 90 << 20]).unwrap());
+        drop(udi);
+        world.node().drop_job(1, 0, 0).unwrap();
     });
 }
 
