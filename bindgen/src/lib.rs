@@ -4,6 +4,7 @@
 //!   sbatch, salloc, slurmd and slurmstepd.
 //! - [`job_submit`]: the [`JobSubmit`](job_submit::JobSubmit) trait and [`job_submit_plugin!`], for
 //!   one in slurmctld.
+//! - [`launcher`]: how slurmstepd runs a task's scripts.
 //! - [`log`]: Slurm's log.
 //! - [`running`] and [`BUILT_FOR`]: releases.
 //!
@@ -19,6 +20,7 @@ compile_error!(
 #[doc(hidden)]
 mod export;
 pub mod job_submit;
+pub mod launcher;
 pub mod log;
 pub mod process;
 pub mod spank;

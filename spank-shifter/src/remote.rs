@@ -64,6 +64,7 @@ pub(crate) fn stage(spank: &Spank<'_>, given: &Options) -> Result<Where> {
         }
         Ask::Image(request) => {
             let udi = udi(spank, &request, &site)?;
+            slurm::launcher::execute_scripts_directly();
             Ok(Where::Inside(Box::new(Staged { udi, request, site })))
         }
     }
