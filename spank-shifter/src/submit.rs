@@ -104,9 +104,8 @@ impl Submitted {
 
 fn check(spank: &Spank<'_>, given: &Options) -> Result<Outcome> {
     let context = spank.context();
-    if context == Context::Local && given.texts.get(Word::Batch).is_some() {
-        return Err(Error::user("--image-batch: srun has no batch script")
-            .hint("leave it out: what srun starts runs inside anyway"));
+    if given.texts.get(Word::Batch).is_some() {
+        has_batch_script(context)?;
     }
     let mut of_job = options::of_environment(spank)?;
     if context == Context::Local {
@@ -149,6 +148,20 @@ fn check(spank: &Spank<'_>, given: &Options) -> Result<Outcome> {
             Outcome::Image { request: request.into(), texts, of_step: in_a_job && !same_as_job }
         }
     })
+}
+
+/// Whether the command starts a script that could run inside.
+fn has_batch_script(context: Context) -> Result<()> {
+    // Slurm tells a plugin no more than whether a command allocates: so do sbatch and salloc.
+    let program = std::env::current_exe().ok();
+    let is_salloc = program.and_then(|path| Some(path.file_name()? == "salloc")) == Some(true);
+    match context {
+        Context::Local => Err(Error::user("--image-batch: srun has no batch script")
+            .hint("leave it out: what srun starts runs inside anyway")),
+        _ if is_salloc => Err(Error::user("--image-batch: salloc has no batch script")
+            .hint("leave it out, and start programs in the image by srun")),
+        _ => Ok(()),
+    }
 }
 
 impl Outcome {

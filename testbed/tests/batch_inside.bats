@@ -118,12 +118,14 @@ SCRIPT
     assert_output "$(on ctl readlink /proc/1/ns/mnt)"
 }
 
-@test "srun has no batch script" {
+@test "srun and salloc have no batch script, and say so" {
     may_ask
-    run alice 'srun --image=debian:12 --image-batch true'
-    assert_failure 1
-    assert_output --partial '--image-batch: srun has no batch script'
-    one_message
+    for command in srun salloc; do
+        run alice "$command --image=debian:12 --image-batch true"
+        assert_failure 1
+        assert_output --partial "--image-batch: $command has no batch script"
+        one_message
+    done
 }
 
 # --- sbatch says where a script runs that starts nothing inside ---

@@ -157,6 +157,8 @@ shifter: hint: add --image=NAME:TAG' --volume=/shared:/mnt
     refused_by sbatch '--image-batch: this site runs batch scripts on the host
 shifter: hint: leave it out, and start programs in the image by srun' --image=tiny:1 --image-batch
     refused '--image-batch: srun has no batch script' --image=tiny:1 --image-batch
+    refused_by salloc '--image-batch: salloc has no batch script
+shifter: hint: leave it out, and start programs in the image by srun' --image=tiny:1 --image-batch
 }
 
 @test "a volume that does not exist on the node: the step fails, once per node, the node is fine" {
