@@ -26,6 +26,7 @@ teardown() {
     on ctl rm -f "$GO" "$SCRATCH/started"
     wait
     [[ ! $changed ]] || { restore_config; caches_are_allowed; }
+    on c1 sh -c '! mountpoint -q "$1/mnt" || umount -l "$1/mnt"' - "$(dirname "$CACHES")"
 }
 
 XFS=none:/c:perNodeCache=size=300M,fs=xfs
@@ -207,5 +208,70 @@ shifter: hint: install xfsprogs; until then fs=ext4 may work" --volume="$XFS"
     run alice 'srun -w c1 --image=tiny:1 --volume="$1" sh -c "dd if=/dev/zero of=/c/x bs=1M count=50 conv=fsync 2>/dev/null; du -m /c/x"' "$EXT4"
     on c1 sh -c 'umount -l "$1/mnt"' - "$(dirname "$CACHES")"
     assert_output --regexp '^50'
+    no_cache_nor_anything_is_left
+}
+
+# poor FAULT: on c1, storage for caches that has it (poorfs.c); no other.
+poor() {
+    local at
+    at=$(dirname "$CACHES")
+    if [[ ! -e $BATS_FILE_TMPDIR/poorfs ]]; then
+        gcc -O2 -static -D_FILE_OFFSET_BITS=64 -o "$BATS_FILE_TMPDIR/poorfs" "$BATS_TEST_DIRNAME/poorfs.c" -lfuse3 -lpthread -ldl 2>/dev/null
+        on c1 sh -c 'cat >"$1" && chmod 755 "$1"' - "$at/poorfs" <"$BATS_FILE_TMPDIR/poorfs"
+    fi
+    on c1 sh -c 'install -d -o shifter -m 700 "$1/data" "$1/mnt"
+        "$1/poorfs" "$2" "$1/data" "$1/mnt" -o allow_other,default_permissions' - "$at" "$1"
+    site directories "[\"$at/mnt\"]" c1
+}
+# … and nothing of what was tried is left on it.
+no_longer_poor() {
+    eventually 10 on c1 sh -c '[ ! "$(ls -A "$1/data")" ] && umount "$1/mnt"' - "$(dirname "$CACHES")"
+    no_cache_nor_anything_is_left
+}
+
+@test "storage that cannot carry a cache is named, with the cause, and with what the site can do" {
+    local other='name other storage in cache.directories
+shifter: This is a site problem' at
+    at=$(dirname "$CACHES")/mnt
+    poor solid
+    refused "$at cannot carry a cache of 300M: its file system has no sparse files
+shifter: hint: $other" --volume="$XFS"
+    no_longer_poor
+    poor quota
+    refused "a cache in $at: /usr/sbin/mke2fs failed: exit status: 1 (mke2fs: Disk quota exceeded" --volume="$EXT4"
+    assert_output --partial "shifter: hint: see what shifter may store there (quota), or $other"
+    no_longer_poor
+    poor dying
+    refused "a cache in $at: cannot mount it: Input/output error (os error 5)
+shifter: hint: dmesg on the node may say more; $other" --volume="$XFS"
+    no_longer_poor
+    # The kernel has file systems whose files it does not write itself.
+    on c1 mount -t hugetlbfs -o uid=990,mode=700 none "$at"
+    refused "a cache in $at: /usr/sbin/mkfs.xfs failed: exit status: 1 (mkfs.xfs: pwrite failed: Invalid argument" --volume="$XFS"
+    no_longer_poor
+}
+
+@test "storage that counts a file as stored where it has holes, as CephFS does, carries caches" {
+    poor long
+    run alice 'srun -w c1 --image=tiny:1 --volume="$1" sh -c "echo kept >/c/x; cat /c/x"' "$XFS"
+    assert_output kept
+    no_longer_poor
+}
+
+@test "slurmd's own limit for files is told, and no step daemon dies of it" {
+    local slurmd
+    slurmd=$(on c1 pgrep -o -x slurmd)
+    on c1 prlimit --pid "$slurmd" --fsize=100000000:
+    run alice 'srun -w c1 --image=tiny:1 --volume="$1" true; echo "exit $?"
+        srun -w c1 --image=tiny:1 --volume="$2" ls -d /c' "$XFS" none:/c:perNodeCache=size=64M,fs=ext4
+    on c1 prlimit --pid "$slurmd" --fsize=unlimited:
+    assert_line 'exit 1'
+    assert_line 'shifter: on c1: slurmd on this node may have files of 95M at most'
+    assert_line 'shifter: hint: set LimitFSIZE=infinity (ulimit -f unlimited) for slurmd and restart it; until then a cache of 95M may work'
+    one_message
+    assert_line /c
+    # A user's own limit is for what the user's programs write.
+    run alice 'ulimit -f 1000; srun -w c1 --image=tiny:1 --volume="$1" ls -d /c' "$XFS"
+    assert_output /c
     no_cache_nor_anything_is_left
 }
