@@ -8,7 +8,7 @@ setup_file() {
     as alice srun --image=trap:1 cat /bin/rights </dev/null | on ctl sh -c 'cat >"$1"; chmod 6755 "$1"' - "$SCRATCH/rights"
 }
 teardown_file() {
-    alice 'rm -r closet'
+    alice 'rm -rf closet race over'
     on ctl rm -f "$SCRATCH/rights"
 }
 teardown() {
@@ -163,6 +163,40 @@ lands() { as alice srun -w c1 --image=trap:1 --volume=/home/alice/closet:"$1" aw
     # Who looks it up is a thread of slurmstepd, which may follow its own links.
     refused_with 'Too many levels of symbolic links' /home/alice/closet/{fd,thread} /proc/self/fd/0 /proc/self/root
     refused_with 'Permission denied' /home/alice/closet/root /proc/1/root/etc
+    no_drained_node
+}
+
+@test "a source that I exchange for a link while nodes look it up shows nothing of root's, and nothing that the site excludes" {
+    on c1 sh -c 'mkdir -p /mnt/race/root/in /mnt/race/site/in; echo secret | tee /mnt/race/root/in/token >/mnt/race/site/in/token; chmod 700 /mnt/race/root'
+    configure '$ a [volumes]\nfrom = ["/home"]' c1
+    run batch -w c1 <<'SCRIPT'
+#!/bin/bash
+for whose in root site; do
+    mkdir -p race/mine/in && echo mine >race/mine/in/token && ln -s /mnt/race/$whose race/link
+    python3 -c 'if True:
+        import ctypes, os
+        libc, done = ctypes.CDLL(None, use_errno=True), 0
+        while os.path.exists("race/mine"): done += libc.renameat2(-100, b"race/mine", -100, b"race/link", 2) == 0
+        print("at least 1000 exchanges" if done >= 1000 else done)' &
+    let_in=0 refused=0
+    for ((try = 0; try < 10 || (try < 100 && (!let_in || !refused)); try++)); do
+        said=$(srun -Q --image=tiny:1 --volume="$PWD/race/mine/in:/v" cat /v/token 2>&1)
+        case $said in
+            mine) let_in=1 ;;
+            *secret*) echo "$whose: $said" ;;
+            *': Permission denied'* | *'this site does not allow volumes from'*) refused=1 ;;
+            *) echo "$whose: $said" ;;
+        esac
+    done
+    echo "$whose: let in $let_in, refused $refused"
+    mv race over && wait && rm -r over
+done
+SCRIPT
+    on c1 rm -r /mnt/race
+    assert_output 'root: let in 1, refused 1
+at least 1000 exchanges
+site: let in 1, refused 1
+at least 1000 exchanges'
     no_drained_node
 }
 
