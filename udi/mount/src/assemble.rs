@@ -6,37 +6,39 @@
 
 use std::borrow::Cow;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 
 use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::mount::MoveMountFlags;
-use udi::{Blame, Config, Error, Mount, Plan, Result, SiteFile};
+use udi::{Blame, Config, Error, Mount, Plan, Result, SiteFile, Source};
 
 use crate::absent::Absent;
 use crate::guest::{SiteLayer, Tree, is_directory};
-use crate::layers::Layers;
+use crate::layers::{Layers, Upper};
 use crate::node::Node;
 use crate::opened::Opened;
 use crate::proc::Proc;
+use crate::targets::Targets;
 use crate::{fault, idmap, namespace, open, source};
 
-/// Builds the UDI and gives its mount namespace, and what is absent from it. The caller's own
-/// namespace is not changed.
-pub(crate) fn assemble(
-    node: &Node,
-    plan: &Plan,
-    site: &Config,
-    opened: &Opened,
-) -> Result<(OwnedFd, Vec<Absent>)> {
+/// What was built.
+#[derive(Debug)]
+pub(crate) struct Staged {
+    /// The UDI.
+    pub(crate) namespace: OwnedFd,
+    /// Where its mounts are.
+    pub(crate) targets: Targets,
+    /// What is missing in it.
+    pub(crate) absent: Vec<Absent>,
+}
+
+/// Builds the UDI. The caller's own namespace is not changed.
+pub(crate) fn assemble(node: &Node, plan: &Plan, site: &Config, opened: &Opened) -> Result<Staged> {
     open::in_thread("assemble", || in_this_thread(node, plan, site, opened))
 }
 
-fn in_this_thread(
-    node: &Node,
-    plan: &Plan,
-    site: &Config,
-    opened: &Opened,
-) -> Result<(OwnedFd, Vec<Absent>)> {
+fn in_this_thread(node: &Node, plan: &Plan, site: &Config, opened: &Opened) -> Result<Staged> {
     let proc = Proc::open()?;
     let host = proc.namespace()?;
     // What the host gives is taken here; the rest happens where there is nothing of the host.
@@ -56,7 +58,6 @@ fn in_this_thread(
     let layers = Layers::attach(&place, &image)?;
     let image = Tree::new(image, &proc);
     let mut over = SiteLayer::new(layers.open_site()?, &image)?;
-    let upper = plan.writable.map(|size| layers.upper(size, &image, &plan.user)).transpose()?;
     for (file, content) in plan.files.iter().zip(&files) {
         if let Some(content) = content {
             over.put(file.path(), content).map_err(|e| match e.blame() {
@@ -73,7 +74,13 @@ fn in_this_thread(
         }
         .map_err(|e| fault::of_mount(mount, e))?;
     }
-    let root = Tree::new(layers.merge(upper.is_some())?, &proc);
+    let upper = match plan.writable {
+        Some(size) => Upper::User(size, &plan.user),
+        None if !absent.is_empty() || plan.mounts.iter().any(may_be_own) => Upper::Ranks,
+        None => Upper::No,
+    };
+    let root = Tree::new(layers.merge(&image, upper)?, &proc);
+    let mut targets = Targets::default();
     let plan = judged_in(plan, &root);
     for (mount, source) in plan.mounts.iter().zip(&sources) {
         if source.is_none() && !absent.iter().any(|absent| absent.is(mount)) {
@@ -84,13 +91,29 @@ fn in_this_thread(
             absent.push(Absent::new(mount, fault::of_mount(mount, error))?);
             continue;
         };
-        if let Some(source) = source {
-            attach(mount, source, &target)?;
+        if let Ok(place) = root.path_of(&target) {
+            targets.note(&mount.target, place);
+        }
+        let attached = source.as_ref().map_or(Ok(()), |source| attach(mount, source, &target));
+        match attached {
+            // A directory of somebody else's, where the job's own is the file that fits.
+            Err(error) if may_be_own(mount) => absent.push(Absent::new(mount, error)?),
+            done => done?,
         }
     }
     namespace::become_root(root.top())?;
-    Ok((namespace, absent))
+    Ok(Staged { namespace, targets, absent })
 }
+
+/// Whether a rank of the job will probably see something else than the node has, a file maybe
+/// where that has a directory.
+fn may_be_own(mount: &Mount) -> bool {
+    let is_below = |from: &Path| USUALLY_OWN.iter().any(|directory| from.starts_with(directory));
+    mount.is_users() && matches!(&mount.source, Source::Host(from) if is_below(from))
+}
+
+/// What jobs usually have for themselves where they have anything.
+const USUALLY_OWN: [&str; 3] = ["/tmp", "/var/tmp", "/dev/shm"];
 
 /// Goes to the namespace from whose copy the UDI is made, and says where in it.
 ///
@@ -180,10 +203,7 @@ fn attach(mount: &Mount, source: &OwnedFd, target: &OwnedFd) -> Result<()> {
     let onto = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     match rustix::mount::move_mount(source, "", target, "", onto) {
         Ok(()) => Ok(()),
-        Err(_) if is_directory(source)? != is_directory(target)? => {
-            let clash = "one is a directory and the other is not: what is mounted, and the place";
-            Err(fault::of_mount(mount, Error::user(format!("{}: {clash}", mount.target))))
-        }
+        Err(_) if is_directory(source)? != is_directory(target)? => Err(fault::clash(mount)),
         Err(errno) => Err(fault::site(format!("cannot mount the line `{mount}`"))(errno)),
     }
 }

@@ -57,6 +57,12 @@ pub(crate) fn of_mount(mount: &Mount, error: Error) -> Error {
     }
 }
 
+/// Only a file can be mounted on a file, and only a directory on a directory.
+pub(crate) fn clash(mount: &Mount) -> Error {
+    let clash = "one is a directory and the other is not: what is mounted, and the place";
+    of_mount(mount, Error::user(format!("{}: {clash}", mount.target)))
+}
+
 /// The image is not made as any image must be.
 pub(crate) fn unusable(why: String) -> Error {
     Error::user(format!("this image cannot be used: {why}"))

@@ -6,11 +6,13 @@ use rustix::fs::{CWD, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use udi::{Config, Error, Mount, Plan, Result};
 
+use crate::assemble::{self, Staged};
 use crate::late::Late;
 use crate::node::Node;
 use crate::opened::Opened;
+use crate::targets::Targets;
 use crate::udi::Udi;
-use crate::{assemble, fault, hook, image, namespace};
+use crate::{fault, hook, image, namespace};
 
 /// Whose UDI, and of what.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,13 +70,15 @@ impl Node {
         let mut of_job = job.of_job;
         if of_job
             && let Ok(known) = std::fs::read_to_string(&request)
-            && let Some((run, identity)) = known.split_once('\n')
+            && let Some((run, rest)) = known.split_once('\n')
+            && let Some((identity, targets)) = rest.split_once('\n')
             && run == job.run
             && let Some(namespace) = namespace::pinned(&pin)
         {
             if identity == job.identity {
                 unlock(&lock)?;
-                let late = Late::new(late, Vec::new(), job.ids.clone(), site)?;
+                let late =
+                    Late::new(late, Targets::parse(targets), Vec::new(), job.ids.clone(), site)?;
                 return Ok(Udi { namespace, lock, late, pinned: true });
             }
             of_job = false;
@@ -87,12 +91,12 @@ impl Node {
         }
         // Hooks do not get the namespace: by nsenter(1) they would run the user's programs as root.
         hook::run(self, &site.hooks.before, job.id, &plan)?;
-        let (namespace, absent) = assemble::assemble(self, &plan, site, &opened)?;
+        let Staged { namespace, targets, absent } = assemble::assemble(self, &plan, site, &opened)?;
         // What the first rank finds out about absent volumes, later steps must find out, too.
         let whole = absent.is_empty();
-        let late = Late::new(late, absent, job.ids.clone(), site)?;
+        let known = format!("{}\n{}\n{}", job.run, job.identity, targets.text());
+        let late = Late::new(late, targets, absent, job.ids.clone(), site)?;
         hook::run(self, &site.hooks.after, job.id, &plan)?;
-        let known = format!("{}\n{}", job.run, job.identity);
         let pinned = of_job && whole && keep(&namespace, &pin, &request, &known)?;
         unlock(&lock)?;
         if site.node.image_linger > 0 {

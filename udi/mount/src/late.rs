@@ -7,17 +7,18 @@
 
 use std::os::fd::OwnedFd;
 
-use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, ResolveFlags, StatxFlags};
+use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, StatxFlags};
 use rustix::io::Errno;
-use rustix::mount::{MoveMountFlags, OpenTreeFlags};
-use udi::{Config, Error, Mount, Origin, Result, Source};
+use rustix::mount::OpenTreeFlags;
+use udi::{Config, Error, Mount, Result, Source};
 
 use crate::absent::Absent;
-use crate::guest::{is_directory, is_mount};
 use crate::job::Ids;
-use crate::mountinfo::{Line, Place, Table, is_within};
+use crate::mountinfo::{Line, Table, is_within};
+use crate::piece::{Piece, open_plain};
 use crate::proc::Proc;
 use crate::source::{attributes, detached, of_host};
+use crate::targets::Targets;
 use crate::{fault, namespace, open, sys};
 
 /// What ranks compare with what they find, and what they may have to replace.
@@ -27,25 +28,17 @@ pub(crate) struct Late {
     host: u64,
     table: OwnedFd,
     mounts: Vec<Mount>,
+    targets: Targets,
     absent: Vec<Absent>,
     ids: Ids,
     site: Config,
-}
-
-/// Something of the job's own, not attached yet.
-#[derive(Debug)]
-struct Piece<'a> {
-    tree: OwnedFd,
-    place: Option<Place>,
-    mount: &'a Mount,
-    /// Where below the mount's target; the target itself if empty.
-    below: String,
 }
 
 impl Late {
     /// Called in slurmstepd, in the host's namespace.
     pub(crate) fn new(
         mounts: Vec<Mount>,
+        targets: Targets,
         absent: Vec<Absent>,
         ids: Ids,
         site: &Config,
@@ -56,7 +49,7 @@ impl Late {
             Mode::empty(),
         )
         .map_err(fault::site("cannot open /proc/thread-self/mountinfo"))?;
-        Ok(Self { host: own_root()?, table, mounts, absent, ids, site: site.clone() })
+        Ok(Self { host: own_root()?, table, mounts, targets, absent, ids, site: site.clone() })
     }
 
     /// Called by a rank: enters the UDI and lays in what the job has for itself, unless another
@@ -81,7 +74,7 @@ impl Late {
         // A POSIX lock, because it is the process's: ranks inherited one open file.
         rustix::fs::fcntl_lock(lock, FlockOperation::LockExclusive)
             .map_err(fault::site("cannot lock the job's directories"))?;
-        let done = pieces.iter().try_for_each(|piece| self.attach(piece, &pieces, &proc));
+        let done = self.attach(&pieces, &proc);
         rustix::fs::fcntl_lock(lock, FlockOperation::Unlock)
             .map_err(fault::bug("cannot unlock the job's directories"))?;
         done
@@ -111,8 +104,8 @@ impl Late {
                     if below.is_empty() { !mount.is_users() } else { mount.flags.recursive };
                 if shown && !is_covered {
                     let tree = take(line, mount, below, proc)?;
-                    let place = here.place_of(&line.point);
-                    pieces.push(Piece { tree, place, mount, below: below.to_owned() });
+                    let what = here.place_of(&line.point);
+                    pieces.push(Piece { tree, what, mount, below: below.to_owned() });
                 }
             }
         }
@@ -134,8 +127,8 @@ impl Late {
         let mut pieces = Vec::new();
         for (mount, source) in mounts.into_iter().zip(sources) {
             if let Some((source, path)) = source {
-                let (tree, place) = (detached(mount, &source)?, here.place_of(&path));
-                pieces.push(Piece { tree, place, mount, below: String::new() });
+                let (tree, what) = (detached(mount, &source)?, here.place_of(&path));
+                pieces.push(Piece { tree, what, mount, below: String::new() });
             }
         }
         Ok(pieces)
@@ -158,32 +151,16 @@ impl Late {
         }
     }
 
-    /// Attaches a piece where it belongs. Done is what the mounts say: a rank may have died
-    /// half-way.
-    fn attach(&self, piece: &Piece<'_>, pieces: &[Piece<'_>], proc: &Proc) -> Result<()> {
-        let Some(target) = place_inside(piece)? else { return Ok(()) };
-        let at = proc.path_of(&target)?;
-        let is_done = |table: &Table| {
-            table.mount_of(&at).is_some_and(|mount| mount.point == at)
-                && table.place_of(&at) == piece.place
-        };
-        // Volumes that the user wants below would be covered, and are moved to the top.
-        let comes_later = |mount: &Mount| pieces.iter().any(|it| it.mount.target == mount.target);
-        let is_below = |mount: &&Mount| is_below(mount, &at) && !comes_later(mount);
-        let below: Vec<&Mount> = self.mounts.iter().filter(is_below).collect();
-        let mut covered = Vec::new();
-        if !is_done(&proc.mounts()?) {
-            covered = below.iter().map(|mount| open_plain(mount.target.as_str()).ok()).collect();
-            move_onto(&piece.tree, &target).map_err(|errno| misplaced(piece, &target, errno))?;
-        }
-        for (nth, mount) in below.iter().enumerate() {
-            let target = mount.target.as_str();
-            let absent = |errno| unreachable(mount, errno);
-            let place = open_plain(target).map_err(absent)?;
-            match covered.get(nth) {
-                Some(Some(volume)) => move_onto(volume, &place).map_err(absent)?,
-                _ if is_mount(&place)? => {}
-                _ => return Err(absent(Errno::NOENT)),
+    fn attach(&self, pieces: &[Piece<'_>], proc: &Proc) -> Result<()> {
+        // What has a piece of its own is laid over the others when its turn comes.
+        let has_own = |mount: &Mount| pieces.iter().any(|piece| piece.mount.target == mount.target);
+        let others: Vec<&Mount> = self.mounts.iter().filter(|mount| !has_own(mount)).collect();
+        for (nth, piece) in pieces.iter().enumerate() {
+            // By a link of the image's two may have one place (`/var/tmp -> /tmp`).
+            let is_there =
+                |later: &Piece<'_>| later.path(&self.targets) == piece.path(&self.targets);
+            if !pieces.iter().skip(nth + 1).any(is_there) {
+                piece.attach(&others, &self.targets, proc)?;
             }
         }
         Ok(())
@@ -219,76 +196,4 @@ fn take(line: &Line, mount: &Mount, below: &str, proc: &Proc) -> Result<OwnedFd>
     mount.flags.recursive = true;
     sys::mount_setattr(&tree, attributes(&mount)).map_err(failed())?;
     Ok(tree)
-}
-
-/// Where a piece goes; nothing where the UDI has no such place below what it shows of the host.
-fn place_inside(piece: &Piece<'_>) -> Result<Option<OwnedFd>> {
-    let target = &piece.mount.target;
-    let failed = || fault::site(format!("cannot reach {target} inside"));
-    let resolve = match piece.mount.is_users() {
-        // It was judged as it is written; where a link leads now, the user may decide.
-        true => ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_SYMLINKS,
-        false => ResolveFlags::NO_MAGICLINKS,
-    };
-    let flags = OFlags::PATH | OFlags::CLOEXEC;
-    let top = match rustix::fs::openat2(CWD, target.as_str(), flags, Mode::empty(), resolve) {
-        Err(Errno::LOOP) if piece.mount.is_users() => {
-            let what = format!("{target} leads through a link inside, and FROM is the job's own");
-            return Err(said(piece.mount, Error::user(what)).hint("name where the link leads"));
-        }
-        Err(errno @ (Errno::NOENT | Errno::NOTDIR)) if piece.mount.is_users() => {
-            return Err(unreachable(piece.mount, errno));
-        }
-        top => top.map_err(failed())?,
-    };
-    if piece.below.is_empty() {
-        return Ok(Some(top));
-    }
-    let below = piece.below.trim_start_matches('/');
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    match rustix::fs::openat2(&top, below, flags, Mode::empty(), resolve) {
-        Ok(place) => Ok(Some(place)),
-        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
-        Err(errno) => Err(failed()(errno)),
-    }
-}
-
-/// Whether the user wants `mount` below `place`, which was judged as it is written.
-fn is_below(mount: &Mount, place: &str) -> bool {
-    mount.is_users() && mount.target.as_str() != place && is_within(mount.target.as_str(), place)
-}
-
-/// Opens what is at `path`, if no link is on the way.
-fn open_plain(path: &str) -> std::result::Result<OwnedFd, Errno> {
-    let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    rustix::fs::openat2(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve)
-}
-
-fn move_onto(tree: &OwnedFd, target: &OwnedFd) -> std::result::Result<(), Errno> {
-    let onto = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-    rustix::mount::move_mount(tree, "", target, "", onto)
-}
-
-fn misplaced(piece: &Piece<'_>, target: &OwnedFd, errno: Errno) -> Error {
-    let is_file = |file| is_directory(file).is_ok_and(|directory| !directory);
-    if piece.mount.is_users() && is_file(&piece.tree) != is_file(target) {
-        let what = "FROM is the job's own, and of that only directories can be mounted";
-        return said(piece.mount, Error::user(what)).hint("mount the directory that it is in");
-    }
-    let inside = format!("{}{}", piece.mount.target, piece.below);
-    fault::site(format!("cannot put the job's own {inside} inside"))(errno)
-}
-
-/// The place that the user wants is missing, or is a link, in a directory of the job's own.
-fn unreachable(mount: &Mount, errno: Errno) -> Error {
-    let what = format!("cannot reach {} in the job's own directory", mount.target);
-    said(mount, fault::user(what)(errno).hint("make it there first, in a step before"))
-}
-
-/// Puts what the user typed before the message.
-fn said(mount: &Mount, error: Error) -> Error {
-    match &mount.origin {
-        Origin::Volume(typed) => error.about(format_args!("--volume={typed}: ")),
-        _ => error,
-    }
 }

@@ -9,6 +9,18 @@ use udi::{Result, Size, User};
 use crate::guest::Tree;
 use crate::{fault, node};
 
+/// What lies above the site layer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Upper<'a> {
+    /// Nothing: nobody ever makes anything.
+    No,
+    /// A layer for the places that only a rank can make (see [`crate::kind`]). Users see the
+    /// merged tree read-only.
+    Ranks,
+    /// A layer for what the user writes, as large as this.
+    User(Size, &'a User),
+}
+
 /// The directory in which a UDI is put together: a tmpfs with `img`, `site` and `root`.
 #[derive(Debug)]
 pub(crate) struct Layers {
@@ -37,19 +49,21 @@ impl Layers {
             .map_err(fault::bug("cannot open a layer"))
     }
 
-    /// Adds a layer above, in memory of its own, for what is written. Its top is the merged tree's,
-    /// and the user's, who may at least write there.
-    ///
-    /// To be called on a thread whose umask is 0.
-    pub(crate) fn upper(&self, size: Size, image: &Tree, user: &User) -> Result<()> {
-        let size = size.bytes().to_string();
+    /// Adds a layer above, in memory of its own. Its top is the merged tree's: as the image's, or
+    /// the user's, who may at least write there.
+    fn upper(&self, image: &Tree, user: Option<(Size, &User)>) -> Result<()> {
+        let size = user.map_or(1 << 20, |(size, _)| size.bytes()).to_string();
         let options = [("mode", "0711"), ("size", &*size)];
         let upper = node::tmpfs("what is written", &options, MountAttrFlags::empty())?;
         let failed = || fault::bug("cannot lay out the layers");
         let top = rustix::fs::fstat(image.top()).map_err(failed())?;
-        let (uid, gid) = (Some(Uid::from_raw(user.uid)), Some(Gid::from_raw(user.gid)));
+        let (uid, gid, more) = match user {
+            Some((_, user)) => (user.uid, user.gid, 0o700),
+            None => (top.st_uid, top.st_gid, 0),
+        };
+        let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
         let onto = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
-        rustix::fs::mkdirat(&upper, "up", Mode::from_raw_mode(top.st_mode & 0o7777 | 0o700))
+        rustix::fs::mkdirat(&upper, "up", Mode::from_raw_mode(top.st_mode & 0o7777 | more))
             .and_then(|()| rustix::fs::chownat(&upper, "up", uid, gid, AtFlags::empty()))
             .and_then(|()| rustix::fs::mkdirat(&upper, "work", Mode::RWXU))
             .and_then(|()| rustix::fs::mkdirat(&self.work, "new", Mode::RWXU))
@@ -57,9 +71,17 @@ impl Layers {
             .map_err(failed())
     }
 
-    /// The overlay of the layers, attached at `root`. It can be written only if it has an upper
-    /// one. The layers' names are short and say nothing, for users see them.
-    pub(crate) fn merge(&self, writable: bool) -> Result<OwnedFd> {
+    /// The overlay of the layers, attached at `root`. The layers' names are short and say nothing,
+    /// for users see them.
+    ///
+    /// To be called on a thread whose umask is 0.
+    pub(crate) fn merge(&self, image: &Tree, upper: Upper<'_>) -> Result<OwnedFd> {
+        let has_upper = !matches!(upper, Upper::No);
+        match upper {
+            Upper::No => {}
+            Upper::Ranks => self.upper(image, None)?,
+            Upper::User(size, user) => self.upper(image, Some((size, user)))?,
+        }
         let context = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(
             fault::site("this node's kernel cannot mount overlay (try: modprobe overlay)"),
         )?;
@@ -67,14 +89,14 @@ impl Layers {
             rustix::mount::fsconfig_set_string(&context, *key, *value)
         };
         // Without redirect_dir a directory of the image's could not be renamed.
-        let upper = [("upperdir", "new/up"), ("workdir", "new/work"), ("redirect_dir", "on")];
+        let options = [("upperdir", "new/up"), ("workdir", "new/work"), ("redirect_dir", "on")];
         set(&("source", "shifter"))
             .and_then(|()| set(&("lowerdir", "site:img")))
-            .and_then(|()| upper.iter().filter(|_| writable).try_for_each(set))
+            .and_then(|()| options.iter().filter(|_| has_upper).try_for_each(set))
             .and_then(|()| rustix::mount::fsconfig_create(&context))
             .map_err(fault::mounting("the image's overlay", &context))?;
         let mut attr = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
-        if !writable {
+        if !matches!(upper, Upper::User(..)) {
             attr |= MountAttrFlags::MOUNT_ATTR_RDONLY;
         }
         let tree = rustix::mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attr)

@@ -31,7 +31,7 @@ pub(crate) fn base(
         | MountAttrFlags::MOUNT_ATTR_NOSUID
         | MountAttrFlags::MOUNT_ATTR_NODEV;
     let propagation = libc::MS_PRIVATE;
-    let attr = MountAttr { set: u64::from(set.bits()), propagation, recursive: false };
+    let attr = MountAttr { set: u64::from(set.bits()), propagation, ..MountAttr::default() };
     sys::mount_setattr(&tree, attr).map_err(failed())?;
     Ok((tree, node.images()?))
 }
@@ -168,5 +168,6 @@ pub(crate) fn attributes(mount: &Mount) -> MountAttr {
         set |= MountAttrFlags::MOUNT_ATTR_RDONLY;
     }
     let propagation = if mount.flags.slave { libc::MS_SLAVE } else { libc::MS_PRIVATE };
-    MountAttr { set: u64::from(set.bits()), propagation, recursive: mount.flags.recursive }
+    let recursive = mount.flags.recursive;
+    MountAttr { set: u64::from(set.bits()), propagation, recursive, ..MountAttr::default() }
 }

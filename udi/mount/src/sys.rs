@@ -30,6 +30,8 @@ pub(crate) fn unshare_fs() -> Result<()> {
 pub(crate) struct MountAttr {
     /// `MOUNT_ATTR_*` to set.
     pub set: u64,
+    /// `MOUNT_ATTR_*` to clear.
+    pub clear: u64,
     /// `MS_SLAVE`, `MS_PRIVATE`, `MS_UNBINDABLE`, or 0 to leave the propagation.
     pub propagation: u64,
     /// Whether mounts below change too.
@@ -40,7 +42,7 @@ pub(crate) struct MountAttr {
 pub(crate) fn mount_setattr(mount: impl AsFd, attr: MountAttr) -> Result<()> {
     let raw = libc::mount_attr {
         attr_set: attr.set,
-        attr_clr: 0,
+        attr_clr: attr.clear,
         propagation: attr.propagation,
         userns_fd: 0,
     };

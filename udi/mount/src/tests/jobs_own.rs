@@ -8,7 +8,7 @@ use crate::{Udi, open, sys};
 impl World {
     /// The node's `/tmp` and `/dev/shm`, with a directory `mine` and a file in each that
     /// somebody else has there, and the job's own, with alice's.
-    fn with_job_directories(&self) {
+    pub(super) fn with_job_directories(&self) {
         for host in ["/tmp", "/dev/shm"] {
             mount("t", host, "tmpfs", MountFlags::empty(), None).unwrap();
             std::fs::create_dir(format!("{host}/mine")).unwrap();
@@ -21,14 +21,14 @@ impl World {
         }
     }
 
-    fn without_job_directories(&self) {
+    pub(super) fn without_job_directories(&self) {
         for host in ["/tmp", "/dev/shm"] {
             rustix::mount::unmount(host, UnmountFlags::DETACH).unwrap();
         }
     }
 
     /// Runs `look` as a rank of alice's, with directories of the job's own.
-    fn as_rank_of_own<T: Send>(
+    pub(super) fn as_rank_of_own<T: Send>(
         &self,
         udi: &Udi,
         look: impl FnOnce() -> T + Send,
@@ -44,11 +44,11 @@ impl World {
     }
 }
 
-fn read(path: &str) -> String {
+pub(super) fn read(path: &str) -> String {
     std::fs::read_to_string(path).unwrap_or_else(|error| format!("{path}: {error}"))
 }
 
-fn mounted_at(point: &str) -> usize {
+pub(super) fn mounted_at(point: &str) -> usize {
     let table = read("/proc/thread-self/mountinfo");
     table.lines().filter(|line| line.split(' ').nth(4) == Some(point)).count()
 }
@@ -155,18 +155,55 @@ fn a_volume_that_only_the_job_has_is_there_in_every_step_and_without_it_a_mistak
                 "{error}"
             );
         }
-        for (volume, words) in [
-            ("/tmp/none:/data", "--volume=/tmp/none:/data: cannot open /tmp/none: No such file"),
-            ("/tmp/only/name:/data", "of that only directories can be mounted"),
-        ] {
-            let udi =
-                world.stage(Job { id: 2, volume, has_own: true, ..Job::new(&image) }).unwrap();
+        let volume = "/tmp/none:/data";
+        let udi = world.stage(Job { id: 2, volume, has_own: true, ..Job::new(&image) }).unwrap();
+        for _ in 0..2 {
+            let error = world.as_rank_of_own(&udi, || ()).unwrap_err();
+            assert_eq!(error.blame(), udi::Blame::User, "{error}");
+            let words = "--volume=/tmp/none:/data: cannot open /tmp/none: No such file";
+            assert!(error.to_string().contains(words), "{error}");
+        }
+        world.node().drop_job(2, 0, 0).unwrap();
+        world.node().drop_job(1, 0, 0).unwrap();
+        world.without_job_directories();
+    });
+}
+
+#[test]
+#[ignore = "needs root"]
+fn by_a_link_of_the_image_the_jobs_own_is_where_the_link_led_and_once() {
+    on_a_node(|world| {
+        world.with_job_directories();
+        world.directory("own/var");
+        world.file("own/var/name", "of /var/tmp");
+        world.own("own/var", ALICE, 0o700);
+        let image = Image::plain().link("/var/tmp", "../tmp");
+        let scratch = world.at("scratch/alice");
+        let volume =
+            &format!("/tmp/mine:/lib/mine;/dev/shm/mine/name:/lib/name;{scratch}:/lib/below");
+        for _ in 0..2 {
+            let udi = world.stage(Job { volume, has_own: true, ..Job::new(&image) }).unwrap();
+            assert!(udi.is_pinned());
             for _ in 0..2 {
-                let error = world.as_rank_of_own(&udi, || ()).unwrap_err();
-                assert_eq!(error.blame(), udi::Blame::User, "{error}");
-                assert!(error.to_string().contains(words), "{error}");
+                let rank = || {
+                    sys::unshare_mounts().unwrap();
+                    mount_bind(world.at("own/tmp"), "/tmp").unwrap();
+                    mount_bind(world.at("own/shm"), "/dev/shm").unwrap();
+                    mount_bind(world.at("own/var"), "/var/tmp").unwrap();
+                    udi.enter()?;
+                    open::as_account(ALICE, ALICE, &[ALICE], || {
+                        assert_eq!(read("/tmp/name"), "of /var/tmp");
+                        assert_eq!(
+                            ["/usr/lib/mine/name", "/lib/name"].map(read),
+                            ["job's", "job's"]
+                        );
+                        // The host's two, and once the job's.
+                        assert_eq!(["/tmp", "/usr/lib/mine"].map(mounted_at), [3, 2]);
+                        Ok(())
+                    })
+                };
+                open::in_thread("rank", rank).unwrap();
             }
-            world.node().drop_job(2, 0, 0).unwrap();
         }
         world.node().drop_job(1, 0, 0).unwrap();
         world.without_job_directories();

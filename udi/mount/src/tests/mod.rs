@@ -7,6 +7,7 @@ mod cache;
 mod hooks;
 mod hostile;
 mod inside;
+mod jobs_files;
 mod jobs_own;
 mod life;
 #[cfg(any(feature = "guest", clippy))]
