@@ -74,6 +74,27 @@ SCRIPT
     one_message
 }
 
+@test "a single file that only the job has is there as well, and what the host has of its name does not matter" {
+    on c1 sh -c 'mkdir -p /tmp/settings; echo "the host" >/tmp/parts'
+    run batch -w c1 -n2 <<'SCRIPT'
+#!/bin/bash
+srun -n1 sh -c 'cd /tmp; echo "only the job" | tee only-mine.txt >settings; mkdir parts; cp settings parts/name'
+for step in 1 2; do
+    srun --image=tiny:1 --volume='/tmp/only-mine.txt:/data/x.txt;/tmp/settings:/etc-of-mine/settings:ro;/tmp/parts:/data/parts' \
+        sh -c 'cat /data/x.txt /etc-of-mine/settings /data/parts/name; touch /data/y 2>/dev/null && echo writable; ls /data'
+done
+srun -n1 --image=tiny:1 --volume=/tmp/only-mine.txt:/bin true 2>&1
+SCRIPT
+    on c1 rm -r /tmp/settings /tmp/parts
+    assert_equal "$(count 'only the job')" 12
+    assert_equal "$(count x.txt)" 4
+    refute_line writable
+    refute_line 'the host'
+    assert_output --partial '/bin: one is a directory and the other is not'
+    output=$(grep shifter <<<"$output")
+    one_message
+}
+
 @test "another job, mine or somebody else's, sees nothing of it" {
     alice 'sbatch -Q -J holds-tmp -w c1 -o /dev/null --image=tiny:1 --volume=/tmp/mine:/data --wrap="srun --image=none mkdir -m 777 /tmp/mine; srun sh -c \"echo secret >/data/name; touch /data/ready; sleep 60\""'
     eventually 10 on c1 sh -c 'find /var/spool/job-tmp -name ready | grep -q .'
