@@ -12,6 +12,9 @@ NETWORK=$NAME
 # Test addresses of RFC 2544: unlikely to be anybody's real network.
 SUBNET=${TESTBED_SUBNET:-198.18.57}
 LABEL=$NAME-testbed
+# What the registry has. Tests damage what is in it, so that another testbed has its own, and loses it with `down`.
+REGISTRY_STORE=$CACHE/registry
+[[ $NAME == shifter ]] || REGISTRY_STORE+=-$NAME
 
 mkdir -p "$CACHE" "$LOGS"
 

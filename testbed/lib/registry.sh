@@ -12,8 +12,8 @@ start_registry() {
         [[ $(docker inspect -f '{{.Config.Image}}' "$name") == "$REPLY" ]] && return
         docker rm -f "$name" >/dev/null
     fi
-    mkdir -p "$CACHE/registry"
-    start_container registry "$REPLY" --label "$LABEL=registry" -v "$CACHE/registry:/var/lib/registry"
+    mkdir -p "$REGISTRY_STORE"
+    start_container registry "$REPLY" --label "$LABEL=registry" -v "$REGISTRY_STORE:/var/lib/registry"
     local i
     for ((i = 0; i < 50; i++)); do
         (exec 3<>"/dev/tcp/${REGISTRY/:/\/}") 2>/dev/null && return
