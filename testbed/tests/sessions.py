@@ -17,7 +17,7 @@ from pathlib import Path
 TESTBED = Path(__file__).resolve().parents[1]
 PROMPT = re.compile(r"^(\$|#|c\d+#|>) (.*)$")
 VARIES = [
-    (r"Debian GNU/Linux \d+ \(\w+\)", "DEBIAN"),
+    (r"Debian GNU/Linux (\d+ \(\w+\)|\w+/sid)", "DEBIAN"),
     (r"\b[0-9a-f]{64}\b", "HEX"),
     (r"\b[0-9a-f]{12}\b", "HEX"),
     (r"\b[0-9.]+ ?[kMG]?B\b", "SIZE"),
