@@ -7,7 +7,7 @@
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
-use udi::{Config, Error, ImageRef, Result};
+use udi::{Config, Error, ImageRef, Modes, Result};
 
 /// The image that somebody typed: here without `--image=`, of which the parser speaks.
 pub(crate) fn image(typed: &str, config: &Config) -> Result<ImageRef> {
@@ -64,40 +64,9 @@ pub(crate) enum Command {
     Doctor(Doctor),
 }
 
+/// What can be said of every image that is brought into the store.
 #[derive(Debug, Args)]
-pub(crate) struct Pull {
-    /// Let only yourself see and use it.
-    #[arg(long, conflicts_with = "public")]
-    pub(crate) private: bool,
-    /// Let everybody use it, although the registry wanted your login.
-    #[arg(long)]
-    pub(crate) public: bool,
-    /// Let users read files that only root could.
-    #[arg(long)]
-    pub(crate) readable: bool,
-    /// OS/ARCHITECTURE[/VARIANT], if not the compute nodes'.
-    #[arg(long, value_name = "PLATFORM", value_parser = platform)]
-    pub(crate) platform: Option<String>,
-    /// Print the digest only.
-    #[arg(short, long)]
-    pub(crate) quiet: bool,
-    /// Print the result as JSON.
-    #[arg(long)]
-    pub(crate) json: bool,
-    /// [REGISTRY/]REPOSITORY[:TAG][@DIGEST]
-    #[arg(value_name = "IMAGE")]
-    pub(crate) image: String,
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = "Sources:\n  \
-    docker-archive:FILE[:NAME:TAG]  what docker save, podman save and buildah write\n  \
-    oci-archive:FILE[:TAG]          an OCI layout in an archive\n  \
-    oci:DIRECTORY[:TAG]             an OCI layout, as skopeo and buildah write it\n  \
-    dir:DIRECTORY                   the root of a file system\n  \
-    tar:FILE, tar:-                 an archive of one, also from standard input\n  \
-    squashfs:FILE                   a squashfs file, or Apptainer's image (SIF)")]
-pub(crate) struct Import {
+pub(crate) struct Options {
     /// Let everybody use it, not only yourself.
     #[arg(long)]
     pub(crate) public: bool,
@@ -113,6 +82,55 @@ pub(crate) struct Import {
     /// Print the result as JSON.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+impl Options {
+    /// Whether files are made readable here.
+    pub(crate) fn is_readable(&self, config: &Config) -> bool {
+        self.readable || config.images.modes == Modes::Readable
+    }
+
+    /// The platform that is wanted.
+    pub(crate) fn platform<'a>(&'a self, config: &'a Config) -> &'a str {
+        self.platform.as_deref().unwrap_or(&config.images.platform)
+    }
+
+    /// What was typed of it, to be typed once more: but for how to print, and `--readable`.
+    pub(crate) fn again(&self) -> String {
+        let mut words = String::new();
+        if self.public {
+            words.push_str("--public ");
+        }
+        if let Some(platform) = &self.platform {
+            words.push_str(&format!("--platform {platform} "));
+        }
+        words
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Pull {
+    /// Let only yourself see and use it.
+    #[arg(long, conflicts_with = "public")]
+    pub(crate) private: bool,
+    #[command(flatten)]
+    pub(crate) options: Options,
+    /// [REGISTRY/]REPOSITORY[:TAG][@DIGEST]
+    #[arg(value_name = "IMAGE")]
+    pub(crate) image: String,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Sources:\n  \
+    docker-archive:FILE[:NAME:TAG]  what docker save, podman save and buildah write\n  \
+    oci-archive:FILE[:TAG]          an OCI layout in an archive\n  \
+    oci:DIRECTORY[:TAG]             an OCI layout, as skopeo and buildah write it\n  \
+    dir:DIRECTORY                   the root of a file system\n  \
+    tar:FILE, tar:-                 an archive of one, also from standard input\n  \
+    squashfs:FILE                   a squashfs file, or Apptainer's image (SIF)")]
+pub(crate) struct Import {
+    #[command(flatten)]
+    pub(crate) options: Options,
     /// Where it is: KIND:PATH (see below).
     #[arg(value_name = "SOURCE")]
     pub(crate) source: String,

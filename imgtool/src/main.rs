@@ -92,13 +92,13 @@ fn pull(config: &Config, identity: &Identity, args: &cli::Pull) -> Result<()> {
     // A mistake in the name is told before anything else happens.
     cli::image(&args.image, config)?;
     let pull = |channel| pull::run(config, identity, args, channel);
-    report(&as_two(config, identity, Purpose::Pull, pull)?, args.json, args.quiet)
+    report(&as_two(config, identity, Purpose::Pull, pull)?, &args.options)
 }
 
 fn import(config: &Config, identity: &Identity, args: &cli::Import) -> Result<()> {
     let request = import::Request::parse(args, config, identity)?;
     let import = |channel| import::run(config, identity, args, &request, channel);
-    report(&as_two(config, identity, Purpose::Import, import)?, args.json, args.quiet)
+    report(&as_two(config, identity, Purpose::Import, import)?, &args.options)
 }
 
 /// Splits into the reader, which does `read` and gives what came of it, and the writer, which
@@ -128,16 +128,16 @@ fn as_two(
     }
 }
 
-fn report(done: &Delivered, json: bool, quiet: bool) -> Result<()> {
+fn report(done: &Delivered, options: &cli::Options) -> Result<()> {
     let digest = &done.digest;
-    if json {
+    if options.json {
         return show::print(&show::pretty(&json!({
             "image": done.image, "digest": digest, "platform": done.platform,
             "size": done.size, "private": done.private, "new": done.new,
             "readable": done.readable, "unreadable": done.unreadable,
         }))?);
     }
-    if quiet {
+    if options.quiet {
         return show::print(digest.as_str());
     }
     show::print(&format!("{}@{digest}", done.image))

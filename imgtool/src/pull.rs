@@ -3,7 +3,7 @@
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
-use udi::{Config, DockerRef, Error, ImageRef, Modes, Result};
+use udi::{Config, DockerRef, Error, ImageRef, Result};
 
 use crate::cli;
 use crate::delivery::{Delivered, Layers, deliver};
@@ -25,20 +25,20 @@ pub(crate) fn run(
     let asked = cli::image(&args.image, config)?;
     let docker = registry_name(&asked)?;
     let files = confine(identity)?;
-    let progress = Progress::new(args.quiet);
+    let progress = Progress::new(args.options.quiet);
 
     let endpoint = Endpoint::of(config, docker);
     let credentials = files.find(&endpoint.host, &endpoint.repository);
     let registry = Arc::new(Registry::new(endpoint, credentials)?);
     sandbox::reader()?;
-    let platform = args.platform.as_deref().unwrap_or(&config.images.platform);
+    let platform = args.options.platform(config);
     let reference = match (docker.digest(), docker.tag()) {
         (Some(digest), _) => digest.as_str(),
         (None, tag) => tag.unwrap_or(&config.images.default_tag),
     };
     let picked = pick(&*registry, reference, platform)?;
     let bytes: u64 = picked.layers.iter().map(|l| l.size).sum();
-    let private = args.private || (registry.is_personal() && !args.public);
+    let private = args.private || (registry.is_personal() && !args.options.public);
     progress.say(&format!(
         "{asked}: {} for {platform}, {}, {} from {}",
         picked.digest.short(),
@@ -53,7 +53,7 @@ pub(crate) fn run(
         progress.say("the registry answered only with your login: the image will be yours alone (--public shares it)");
     }
 
-    let readable = args.readable || config.images.modes == Modes::Readable;
+    let readable = args.options.is_readable(config);
     let job = Job {
         image: asked.to_string(),
         platform: platform.to_owned(),
@@ -74,13 +74,8 @@ pub(crate) fn run(
 
 /// What was typed, but for how to print: it must mean the same once more.
 fn again(args: &cli::Pull) -> String {
-    let flags = [(args.private, "--private "), (args.public, "--public ")];
-    let mut words: String =
-        flags.iter().filter(|(given, _)| *given).map(|(_, flag)| *flag).collect();
-    if let Some(platform) = &args.platform {
-        words.push_str(&format!("--platform {platform} "));
-    }
-    words + &args.image
+    let private = if args.private { "--private " } else { "" };
+    format!("{private}{}{}", args.options.again(), args.image)
 }
 
 fn registry_name(image: &ImageRef) -> Result<&DockerRef> {
