@@ -52,6 +52,10 @@ pub(crate) enum Command {
     Pull(Pull),
     /// Bring an image from a file or directory into the store.
     Import(Import),
+    /// Log in to a registry, for images that it does not give to everybody.
+    Login(Login),
+    /// Forget the login to a registry.
+    Logout(Logout),
     /// List the images that you can use.
     Images(Images),
     /// Print the digest that a name means.
@@ -137,6 +141,26 @@ pub(crate) struct Import {
     /// How to call it: NAME[:TAG], to be used as user:LOGIN/NAME:TAG.
     #[arg(value_name = "NAME")]
     pub(crate) name: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Login {
+    /// Who you are there; asked for if left out.
+    #[arg(short, long, value_name = "NAME")]
+    pub(crate) username: Option<String>,
+    /// Read the password from standard input, instead of asking for it.
+    #[arg(long)]
+    pub(crate) password_stdin: bool,
+    /// HOST[:PORT], if not the site's default.
+    #[arg(value_name = "REGISTRY")]
+    pub(crate) registry: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Logout {
+    /// HOST[:PORT], if not the site's default.
+    #[arg(value_name = "REGISTRY")]
+    pub(crate) registry: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -10,6 +10,7 @@ mod doctor;
 mod identity;
 mod import;
 mod layer;
+mod login;
 mod progress;
 mod pull;
 mod registry;
@@ -68,6 +69,8 @@ fn start() -> Result<ExitCode> {
         Command::Doctor(_) => Ok(()),
         Command::Pull(args) => pull(&config, &identity, args),
         Command::Import(args) => import(&config, &identity, args),
+        Command::Login(args) => login::log_in(&config, &identity, args),
+        Command::Logout(args) => login::log_out(&config, &identity, args),
         Command::Images(args) => show::images(&config, &identity, args),
         Command::Lookup(args) => show::lookup(&config, &identity, args),
         Command::Inspect(args) => show::inspect(&config, &identity, args),

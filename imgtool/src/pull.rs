@@ -9,7 +9,7 @@ use crate::cli;
 use crate::delivery::{Delivered, Layers, deliver};
 use crate::identity::Identity;
 use crate::progress::{Progress, size};
-use crate::registry::{Endpoint, Files, Registry};
+use crate::registry::{Endpoint, Found, Logins, Registry};
 use crate::sandbox;
 use crate::source::Source;
 use crate::source::manifest::pick;
@@ -24,12 +24,10 @@ pub(crate) fn run(
 ) -> Result<Delivered> {
     let asked = cli::image(&args.image, config)?;
     let docker = registry_name(&asked)?;
-    let files = confine(identity)?;
+    let endpoint = Endpoint::of(config, docker).through_proxy(config, &identity.environment)?;
+    let found = confine(identity, &endpoint)?;
     let progress = Progress::new(args.options.quiet);
-
-    let endpoint = Endpoint::of(config, docker);
-    let credentials = files.find(&endpoint.host, &endpoint.repository);
-    let registry = Arc::new(Registry::new(endpoint, credentials)?);
+    let registry = Arc::new(Registry::new(endpoint, found, progress.clone())?);
     sandbox::reader()?;
     let platform = args.options.platform(config);
     let reference = match (docker.digest(), docker.tag()) {
@@ -86,10 +84,11 @@ fn registry_name(image: &ImageRef) -> Result<&DockerRef> {
     }
 }
 
-/// Gives up all rights but the user's; gives the user's logins.
-fn confine(identity: &Identity) -> Result<Files> {
+/// Gives up all rights but the user's; gives the user's login.
+fn confine(identity: &Identity, endpoint: &Endpoint) -> Result<Found> {
+    let find = || Logins::of(&identity.environment).find(&endpoint.host, &endpoint.repository);
     // Root's own logins can only be read as root, and nobody else can have written them.
-    let of_root = (identity.uid == 0).then(Files::read);
+    let of_root = (identity.uid == 0).then(find);
     identity.become_user()?;
-    Ok(of_root.unwrap_or_else(Files::read))
+    Ok(of_root.unwrap_or_else(find))
 }

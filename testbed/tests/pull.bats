@@ -118,7 +118,7 @@ digest_of() { skopeo inspect --raw --tls-verify=false "docker://$REGISTRY/$1" | 
     run alice 'shifterimg pull registry:5001/secret:1'
     assert_failure 1
     assert_line 'shifterimg: the registry registry:5001 wants a login for secret (authentication required)'
-    assert_line 'hint: log in with: docker login registry:5001   (or podman login registry:5001); then pull again'
+    assert_line 'hint: log in with: shifterimg login registry:5001; then pull again'
     run alice 'REGISTRY_AUTH_FILE=~/login.json shifterimg pull registry:5001/secret:1'
     assert_success
     assert_line --partial 'the registry answered only with your login: the image will be yours alone (--public shares it)'
@@ -127,7 +127,7 @@ digest_of() { skopeo inspect --raw --tls-verify=false "docker://$REGISTRY/$1" | 
 @test "… and one that sends us to a server of tokens does, too" {
     run alice 'shifterimg pull registry:5002/secret:1'
     assert_failure 1
-    assert_line 'hint: log in with: docker login registry:5002   (or podman login registry:5002); then pull again'
+    assert_line 'hint: log in with: shifterimg login registry:5002; then pull again'
     run alice 'mkdir -p .docker && cp login.json .docker/config.json && shifterimg pull registry:5002/secret:1; rm -r .docker'
     assert_success
 }

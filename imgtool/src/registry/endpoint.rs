@@ -2,7 +2,11 @@
 
 use std::path::PathBuf;
 
-use udi::{Config, DockerRef};
+use udi::{Config, DockerRef, RegistryRule, Result};
+use ureq::Proxy;
+
+use super::proxy::proxy;
+use crate::identity::Environment;
 
 /// A repository, and how to reach it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +18,15 @@ pub(crate) struct Endpoint {
     pub(crate) mirrored: bool,
     pub(super) http: bool,
     pub(super) ca: Option<PathBuf>,
+    pub(super) via: Option<Via>,
+}
+
+/// A proxy on the way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Via {
+    pub(super) proxy: Proxy,
+    /// Whether the site chose it, not the user.
+    pub(super) is_sites: bool,
 }
 
 impl Endpoint {
@@ -30,7 +43,7 @@ impl Endpoint {
             rules.max_by_key(|(rule, _)| rule.prefix.trim_end_matches('/').len())
         else {
             let (host, repository) = (image.registry().to_owned(), image.repository().to_owned());
-            return Self { host, repository, mirrored: false, http: false, ca: None };
+            return Self { host, repository, mirrored: false, http: false, ca: None, via: None };
         };
         let (host, repository) = match &rule.mirror {
             None => (image.registry().to_owned(), image.repository().to_owned()),
@@ -42,7 +55,43 @@ impl Endpoint {
             }
         };
         let mirrored = rule.mirror.is_some();
-        Self { host, repository, mirrored, http: rule.http, ca: rule.ca.clone() }
+        Self { host, repository, mirrored, http: rule.http, ca: rule.ca.clone(), via: None }
+    }
+
+    /// A registry as such, as the site's rules have it reached.
+    pub(crate) fn at(config: &Config, host: &str) -> Self {
+        let own = |rule: &&RegistryRule| {
+            rule.mirror.is_none() && rule.prefix.trim_end_matches('/') == host
+        };
+        let named = |rule: &&RegistryRule| {
+            let place = rule.mirror.as_deref().unwrap_or(&rule.prefix);
+            place.split('/').next() == Some(host)
+        };
+        let rule = config.registry.iter().find(own).or_else(|| config.registry.iter().find(named));
+        Self {
+            host: host.to_owned(),
+            repository: String::new(),
+            mirrored: false,
+            http: rule.is_some_and(|rule| rule.http),
+            ca: rule.and_then(|rule| rule.ca.clone()),
+            via: None,
+        }
+    }
+
+    /// The same, asked through the user's or the site's proxy if there is one. Plain HTTP never
+    /// is: whoever runs the proxy could change what comes, for everybody.
+    pub(crate) fn through_proxy(self, config: &Config, environment: &Environment) -> Result<Self> {
+        if self.http {
+            return Ok(self);
+        }
+        let via = proxy(&config.images, environment)?;
+        Ok(Self { via: via.map(|(proxy, is_sites)| Via { proxy, is_sites }), ..self })
+    }
+
+    /// The proxy that this registry is asked through.
+    pub(super) fn way(&self) -> Option<&Via> {
+        let root: ureq::http::Uri = self.root().parse().ok()?;
+        self.via.as_ref().filter(|via| !via.proxy.is_no_proxy(&root))
     }
 
     /// Where the registry says what it is.
@@ -75,10 +124,7 @@ pub(super) fn may_pass(error: &ureq::Error) -> bool {
         ureq::Error::Timeout(_) | ureq::Error::Protocol(_) => true,
         ureq::Error::Io(error) => !matches!(
             error.kind(),
-            ErrorKind::ConnectionRefused
-                | ErrorKind::InvalidData
-                | ErrorKind::InvalidInput
-                | ErrorKind::PermissionDenied
+            ErrorKind::InvalidData | ErrorKind::InvalidInput | ErrorKind::PermissionDenied
         ),
         _ => false,
     }

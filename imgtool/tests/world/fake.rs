@@ -1,6 +1,6 @@
 //! A registry that misbehaves on demand: what it does, the repository's name says.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -17,8 +17,10 @@ pub struct Fake {
     pub address: String,
     pub image: Image,
     hits: AtomicU32,
-    /// Lines of all requests, with their authorization.
+    /// Lines of all requests, with their authorization and range.
     pub log: Mutex<Vec<String>>,
+    /// How it lets people in, if it does not let in everybody: "basic", "token".
+    pub door: Mutex<&'static str>,
 }
 
 pub struct Image {
@@ -81,13 +83,18 @@ impl Image {
 
 impl Fake {
     pub fn start() -> Arc<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::at("127.0.0.1:0")
+    }
+
+    pub fn at(address: &str) -> Arc<Self> {
+        let listener = TcpListener::bind(address).unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let fake = Arc::new(Self {
             address,
             image: Image::new(),
             hits: AtomicU32::new(0),
             log: Mutex::default(),
+            door: Mutex::default(),
         });
         let server = Arc::clone(&fake);
         std::thread::spawn(move || {
@@ -104,9 +111,16 @@ impl Fake {
         self.hits.load(Ordering::SeqCst)
     }
 
+    /// Requests whose line has `part` in it.
+    pub fn seen(&self, part: &str) -> Vec<String> {
+        let log = self.log.lock().unwrap();
+        log.iter().filter(|line| line.contains(part)).cloned().collect()
+    }
+
     /// One request a connection; errors mean that the client has gone, as it should.
     fn serve(&self, mut stream: TcpStream) {
-        let mut lines = BufReader::new(stream.try_clone().unwrap()).lines().map_while(Result::ok);
+        let mut body = BufReader::new(stream.try_clone().unwrap());
+        let mut lines = (&mut body).lines().map_while(Result::ok);
         let Some(request) = lines.next() else { return };
         let headers: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
         let header = |name: &str| {
@@ -118,11 +132,18 @@ impl Fake {
         };
         let path = request.split(' ').nth(1).unwrap_or("");
         let authorization = header("authorization").unwrap_or_default();
-        self.log.lock().unwrap().push(format!("{path} {authorization}"));
+        let range = header("range").unwrap_or_default();
+        self.log.lock().unwrap().push(format!("{path} {authorization}{range}"));
         let basic = format!("Basic {}", STANDARD.encode(format!("{USER}:{PASSWORD}")));
         if path.starts_with("/token") {
+            // An identity token is shown in a form instead.
+            let length = header("content-length").and_then(|l| l.parse().ok()).unwrap_or(0);
+            let mut form = vec![0; length];
+            let read = body.read_exact(&mut form).is_ok();
+            let form = String::from_utf8(form).unwrap_or_default();
+            let known = read && form.split('&').any(|part| part == "refresh_token=identity");
             // Nobody gets a token, too, but it opens nothing.
-            let token = if authorization == basic { "good" } else { "anonymous" };
+            let token = if authorization == basic || known { "good" } else { "anonymous" };
             return answer(
                 &mut stream,
                 "200 OK",
@@ -131,7 +152,8 @@ impl Fake {
             );
         }
         let repository = path.strip_prefix("/v2/").and_then(|p| p.split('/').next()).unwrap_or("");
-        let refused = match repository {
+        let door = *self.door.lock().unwrap();
+        let refused = match if path == "/v2/" { door } else { repository } {
             "basic" if authorization != basic => Some("Basic realm=\"fake\"".to_owned()),
             "token" if authorization != "Bearer good" => Some(format!(
                 "Bearer realm=\"http://{}/token\",service=\"fake\",scope=\"repository:token:pull\"",
@@ -148,14 +170,25 @@ impl Fake {
                 b"{\"errors\":[{\"message\":\"who are you?\"}]}",
             );
         }
+        if path == "/v2/" {
+            return answer(&mut stream, "200 OK", "", b"{}");
+        }
+        const MANY: &str = "429 Too Many Requests";
+        let hits = self.seen(path).len();
         if path.contains("/manifests/") {
-            let first =
-                self.log.lock().unwrap().iter().filter(|l| l.contains("/busy/manifests")).count()
-                    < 3;
+            let manifest = &self.image.manifest;
             match repository {
-                "busy" if first => {
-                    return answer(&mut stream, "429 Too Many Requests", "Retry-After: 0\r\n", b"");
+                "busy" if hits < 3 => return answer(&mut stream, MANY, "Retry-After: 0\r\n", b""),
+                "tomorrow" => return answer(&mut stream, MANY, "Retry-After: 86400\r\n", b""),
+                "hub" if authorization != basic => {
+                    let limits = "RateLimit-Limit: 100;w=21600\r\nRateLimit-Remaining: 0;w=21600\r\nWWW-Authenticate: Basic\r\n";
+                    return answer(&mut stream, MANY, limits, b"");
                 }
+                "half" if hits < 2 => {
+                    head(&mut stream, "200 OK", "", manifest.len());
+                    return drop(stream.write_all(&manifest[..100]));
+                }
+                "restarts" if hits < 3 => return drop(stream),
                 "gone" => return answer(&mut stream, "404 Not Found", "", b""),
                 "broken" => return answer(&mut stream, "500 Internal Server Error", "", b""),
                 _ => return answer(&mut stream, "200 OK", "", &self.image.manifest),
@@ -184,19 +217,42 @@ impl Fake {
                 let _ = stream.write_all(&layer[half..]);
                 return;
             }
-            "break" if hit == 0 => {
+            "break" | "ignores" | "elsewhere" if hit == 0 => {
                 head(stream, "200 OK", "", layer.len());
-                let _ = stream.write_all(&layer[..half]);
-                return;
+                return drop(stream.write_all(&layer[..half]));
+            }
+            "fault" if hit.is_multiple_of(2) => {
+                return answer(stream, "503 Service Unavailable", "Retry-After: 0\r\n", b"");
+            }
+            // Knows no ranges; or gives another one than was asked for.
+            "ignores" => return answer(stream, "200 OK", "", &layer),
+            "elsewhere" if range.is_some() => {
+                let headers =
+                    format!("Content-Range: bytes 7-{}/{}\r\n", layer.len() - 1, layer.len());
+                return answer(stream, "206 Partial Content", &headers, &layer[7..]);
+            }
+            // Always ends too early, as if that were all; or after a little more, for ever.
+            "short" => {
+                let _ = write!(stream, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n");
+                return drop(stream.write_all(&layer[..half]));
+            }
+            "drip" => {
+                let from = begin(range.as_deref());
+                let status = if from == 0 { "200 OK" } else { "206 Partial Content" };
+                head(stream, status, "", layer.len() - from);
+                return drop(stream.write_all(&layer[from..from + 10]));
             }
             _ => {}
         }
-        let from: usize = range
-            .and_then(|r| r.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok())
-            .unwrap_or(0);
+        let from = begin(range.as_deref());
         let status = if from == 0 { "200 OK" } else { "206 Partial Content" };
         answer(stream, status, "", &layer[from..]);
     }
+}
+
+/// `bytes=100-`
+fn begin(range: Option<&str>) -> usize {
+    range.and_then(|r| r.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok()).unwrap_or(0)
 }
 
 fn head(stream: &mut TcpStream, status: &str, headers: &str, length: usize) {

@@ -63,6 +63,14 @@ impl World {
         std::fs::set_permissions(self.path(name), PermissionsExt::from_mode(mode)).unwrap();
     }
 
+    /// Gives alice a login, where podman keeps it.
+    pub fn log_in(&self, host: &str, user: &str, password: &str) {
+        let auths =
+            serde_json::json!({ "auths": { host: { "username": user, "password": password } } });
+        std::fs::create_dir_all(self.path("alice/.config/containers")).unwrap();
+        std::fs::write(self.path("alice/.config/containers/auth.json"), auths.to_string()).unwrap();
+    }
+
     /// A command of user `uid`, with the environment of `env -i` and `variables`.
     pub fn command(&self, uid: u32, variables: &[(&str, &str)], words: &[&str]) -> Command {
         let script = r#"
