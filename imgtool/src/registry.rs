@@ -1,5 +1,6 @@
 //! Talking to a registry: the OCI distribution protocol, as far as pulling needs it.
 
+mod access;
 mod answer;
 mod auth_file;
 mod blob;
@@ -20,7 +21,7 @@ use std::sync::Mutex;
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
-use ureq::http::{HeaderMap, Response, StatusCode};
+use ureq::http::{HeaderMap, Response, StatusCode, Uri};
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::{Agent, Body};
 
@@ -29,7 +30,7 @@ use udi::{Digest, Error, Result};
 use crate::progress::Progress;
 use crate::source::manifest::Layer;
 use crate::source::{MAX_DOCUMENT, Source};
-use challenge::Challenge;
+use access::Login;
 use patience::{Asked, Patience};
 
 const MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, \
@@ -62,15 +63,6 @@ impl std::fmt::Debug for Registry {
     }
 }
 
-/// How far we had to go to be let in.
-#[derive(Debug, Default)]
-struct Login {
-    /// The header; nothing until the registry asks.
-    authorization: Option<String>,
-    /// Whether the user's credentials are in use: only after nobody was refused.
-    personal: bool,
-}
-
 impl Registry {
     /// Reads certificates, and talks to nobody yet.
     pub(crate) fn new(endpoint: Endpoint, found: Found, progress: Progress) -> Result<Self> {
@@ -89,11 +81,6 @@ impl Registry {
             .new_agent();
         let (login, patience) = (Mutex::default(), Patience::default());
         Ok(Self { agent, endpoint, found, login, patience, progress })
-    }
-
-    /// Whether the registry answered only because of who asked.
-    pub(crate) fn is_personal(&self) -> bool {
-        self.login.lock().is_ok_and(|login| login.personal)
     }
 
     pub(crate) fn endpoint(&self) -> &Endpoint {
@@ -158,6 +145,15 @@ impl Registry {
 
     /// Sends until there is an answer, or what stands in the way does not pass.
     fn ask(&self, path: &str, send: impl Fn() -> Sent) -> Result<Response<Body>> {
+        self.ask_at(&self.endpoint, path, send)
+    }
+
+    fn ask_at(
+        &self,
+        endpoint: &Endpoint,
+        path: &str,
+        send: impl Fn() -> Sent,
+    ) -> Result<Response<Body>> {
         let mut tries = 1;
         loop {
             let (error, asked) = match send() {
@@ -169,10 +165,10 @@ impl Registry {
                         return Ok(response);
                     }
                     let asked = asked(response.headers());
-                    (self.refusal(path, response), asked)
+                    (endpoint.refusal(path, response, &self.found), asked)
                 }
                 Err(error) => {
-                    let failure = self.endpoint.failure(&error);
+                    let failure = endpoint.failure(&error);
                     if !endpoint::may_pass(&error) {
                         return Err(failure);
                     }
@@ -196,6 +192,25 @@ impl Registry {
         self.endpoint.refusal(path, response, &self.found)
     }
 
+    /// Asks another server than the registry: by HTTPS, unless the site has it asked without.
+    fn fetch_elsewhere(&self, url: &str, headers: &[(&str, &str)]) -> Result<Response<Body>> {
+        let place = url.parse::<Uri>().ok();
+        let host = place.as_ref().and_then(|uri| uri.authority()).map_or("", |a| a.as_str());
+        let plain = self.endpoint.plain.iter().any(|p| p == host);
+        let scheme = place.as_ref().and_then(|uri| uri.scheme_str());
+        if scheme != Some("https") && !(scheme == Some("http") && plain) {
+            return Err(Error::user("only https is trusted"));
+        }
+        let there = Endpoint { host: host.to_owned(), mirrored: false, ..self.endpoint.clone() };
+        self.ask_at(&there, "", || {
+            let mut request = self.agent.get(url).config().https_only(!plain).build();
+            for (name, value) in headers {
+                request = request.header(*name, *value);
+            }
+            request.call()
+        })
+    }
+
     fn send(&self, url: &str, headers: &[(&str, &str)]) -> Sent {
         let mut request = self.agent.get(url);
         for (name, value) in headers {
@@ -206,124 +221,6 @@ impl Registry {
             request = request.header("authorization", authorization);
         }
         request.call()
-    }
-
-    /// Whether there is a login that has not been used yet.
-    fn can_log_in(&self) -> bool {
-        self.found.credentials.is_some() && !self.is_personal()
-    }
-
-    /// Sees whether the registry takes the user's login.
-    pub(crate) fn check_login(&self) -> Result<()> {
-        let (root, host) = (self.endpoint.root(), &self.endpoint.host);
-        let response = self.ask("", || self.send(&root, &[]))?;
-        if response.status().is_success() {
-            return Err(Error::user(format!(
-                "the registry {host} lets everybody in: there is nothing to log in to"
-            ))
-            .hint("pull without a login"));
-        }
-        if response.status() != StatusCode::UNAUTHORIZED {
-            return Err(self.refusal("", response));
-        }
-        if self.log_in(response.headers(), true)? {
-            let response = self.ask("", || self.send(&root, &[]))?;
-            match response.status() {
-                status if status.is_success() => return Ok(()),
-                StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {}
-                _ => return Err(self.refusal("", response)),
-            }
-        }
-        Err(Error::user(format!(
-            "the registry {host} does not accept this name with this password"
-        ))
-        .hint("try again; many registries want an access token instead of the password"))
-    }
-
-    /// Answers a challenge; as nobody first, with the user's credentials when that was not
-    /// enough (`personal`). Gives whether there is a new answer to try.
-    fn log_in(&self, headers: &HeaderMap, personal: bool) -> Result<bool> {
-        let mut login = self.login.lock().map_err(|_| Error::bug("a login failed badly"))?;
-        if personal && (login.personal || self.found.credentials.is_none()) {
-            return Ok(false);
-        }
-        let challenge = headers
-            .get_all("www-authenticate")
-            .iter()
-            .find_map(|h| Challenge::parse(h.to_str().ok()?));
-        let challenge = match challenge {
-            Some(challenge) => challenge,
-            // A 403 or a 404 comes without one: ask for it where all registries have one.
-            None if personal => match self.challenge()? {
-                Some(challenge) => challenge,
-                None => return Ok(false),
-            },
-            None => return Ok(false),
-        };
-        let personal = personal || login.personal;
-        let credentials = self.found.credentials.as_ref().filter(|_| personal);
-        let authorization = match (challenge, credentials) {
-            (Challenge::Basic, Some(credentials)) => credentials.basic(),
-            (Challenge::Basic, None) => None,
-            (Challenge::Bearer { realm, service, scope }, credentials) => {
-                let ours = || format!("repository:{}:pull", self.endpoint.repository);
-                // To log in is to ask for nothing yet.
-                let scope = scope.or_else(|| (!self.endpoint.repository.is_empty()).then(ours));
-                self.token(&realm, service.as_deref(), scope.as_deref(), credentials)?
-            }
-        };
-        let Some(authorization) = authorization else { return Ok(false) };
-        login.authorization = Some(authorization);
-        login.personal = personal;
-        Ok(true)
-    }
-
-    fn challenge(&self) -> Result<Option<Challenge>> {
-        let response = self.ask("", || self.agent.get(self.endpoint.root()).call())?;
-        let headers = response.headers().get_all("www-authenticate");
-        Ok(headers.iter().find_map(|header| Challenge::parse(header.to_str().ok()?)))
-    }
-
-    /// A token for pulling; nothing if the registry gives us none.
-    fn token(
-        &self,
-        realm: &str,
-        service: Option<&str>,
-        scope: Option<&str>,
-        credentials: Option<&Credentials>,
-    ) -> Result<Option<String>> {
-        if !realm.starts_with("https://") && !self.endpoint.http {
-            return Err(Error::user(format!(
-                "{} wants a password sent in the open, to {realm}",
-                self.endpoint.host
-            )));
-        }
-        let token = credentials.and_then(Credentials::identity_token);
-        let named = [("service", service), ("scope", scope)];
-        let named = named.into_iter().filter_map(|(name, value)| Some((name, value?)));
-        let mut response = self.ask("", || match token {
-            None => {
-                let mut request = self.agent.get(realm).query_pairs(named.clone());
-                if let Some(basic) = credentials.and_then(Credentials::basic) {
-                    request = request.header("authorization", basic);
-                }
-                request.call()
-            }
-            Some(token) => {
-                let form = [
-                    ("grant_type", "refresh_token"),
-                    ("client_id", "shifterimg"),
-                    ("refresh_token", token),
-                ];
-                self.agent.post(realm).send_form(form.into_iter().chain(named.clone()))
-            }
-        })?;
-        if !response.status().is_success() {
-            return Ok(None);
-        }
-        let body = response.body_mut().with_config().limit(1 << 20).read_to_vec();
-        let body = body.map_err(|error| self.endpoint.failure(&error))?;
-        Ok(challenge::token(&body).map(|token| format!("Bearer {token}")))
     }
 }
 

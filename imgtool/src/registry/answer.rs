@@ -28,7 +28,7 @@ impl Endpoint {
                     "check the registry's name; a name without dot and port is a repository"
                 })
             }
-            ureq::Error::Tls(_) | ureq::Error::Rustls(_) | ureq::Error::Pem(_) => {
+            error if is_certificate(error) => {
                 Error::admin(format!("cannot talk securely to the registry {host}: {error}"))
                     .hint(format!("if it has a certificate of the site's own: [[registry]] prefix = \"{host}\" with ca = … in shifter.toml"))
             }
@@ -36,7 +36,6 @@ impl Endpoint {
                 whose(format!("the registry {host} does not answer: {io}"))
                     .hint("check its name and port, or try again when it runs")
             }
-            // rustls' own words come as an io::Error too.
             ureq::Error::Io(io) if io.kind() == std::io::ErrorKind::InvalidData => {
                 Error::admin(format!("cannot talk securely to the registry {host}: {io}")).hint(format!(
                     "a registry without TLS needs [[registry]] prefix = \"{host}\" with http = true in shifter.toml"
@@ -122,6 +121,18 @@ impl Endpoint {
                     .hint("check that it is a container registry")
             }
         }
+    }
+}
+
+/// Whether it is the registry's certificate that is not trusted. rustls' own words come as an
+/// io::Error, too.
+fn is_certificate(error: &ureq::Error) -> bool {
+    match error {
+        ureq::Error::Tls(_) | ureq::Error::Rustls(_) | ureq::Error::Pem(_) => true,
+        ureq::Error::Io(io) => {
+            io.kind() == std::io::ErrorKind::InvalidData && io.to_string().contains("certificate")
+        }
+        _ => false,
     }
 }
 

@@ -85,7 +85,13 @@ fn open(
     let range = format!("bytes={position}-");
     let range = [("range", range.as_str())];
     let headers: &[(&str, &str)] = if position > 0 && *ranges { &range } else { &[] };
-    let response = registry.get(&path, headers)?;
+    let mut response = registry.answer(&path, headers)?;
+    if response.status() == StatusCode::NOT_FOUND && !layer.urls.is_empty() {
+        response = elsewhere(registry, layer, headers)?;
+    }
+    if !response.status().is_success() {
+        return Err(registry.refusal(&path, response));
+    }
     let partial = response.status() == StatusCode::PARTIAL_CONTENT;
     if partial && begins(&response).is_some_and(|begin| begin != position) {
         *ranges = false;
@@ -98,6 +104,31 @@ fn open(
         skipped.map_err(|e| registry.endpoint().failure(&ureq::Error::Io(e)))?;
     }
     Ok(body)
+}
+
+/// A layer that its maker lets nobody else pass on, from where the image says it is. Nobody is
+/// told there who asks, and its digest is checked like any other's.
+fn elsewhere(
+    registry: &Registry,
+    layer: &Layer,
+    headers: &[(&str, &str)],
+) -> Result<Response<Body>> {
+    let mut why = None;
+    for url in &layer.urls {
+        let error = match registry.fetch_elsewhere(url, headers) {
+            Ok(response) if response.status().is_success() => return Ok(response),
+            Ok(response) => response.status().to_string(),
+            Err(error) => error.what(),
+        };
+        why.get_or_insert(format!("{url}: {error}"));
+    }
+    Err(Error::user(format!(
+        "the layer {} is not in the registry {} but elsewhere, where it cannot be had: {}",
+        layer.digest.short(),
+        registry.endpoint().host,
+        why.unwrap_or_default()
+    ))
+    .hint("ask whoever made the image for one with all its layers (docker push with allow-nondistributable-artifacts)"))
 }
 
 /// Where a part begins, if it says so: `bytes 100-199/200`.

@@ -19,6 +19,8 @@ pub(crate) struct Endpoint {
     pub(super) http: bool,
     pub(super) ca: Option<PathBuf>,
     pub(super) via: Option<Via>,
+    /// Servers that the site has asked without TLS.
+    pub(super) plain: Vec<String>,
 }
 
 /// A proxy on the way.
@@ -39,11 +41,20 @@ impl Endpoint {
                 .then(|| rest.trim_start_matches('/').to_owned())
         };
         let rules = config.registry.iter().filter_map(|rule| Some((rule, rest(&rule.prefix)?)));
+        let plain = plain(config);
         let Some((rule, rest)) =
             rules.max_by_key(|(rule, _)| rule.prefix.trim_end_matches('/').len())
         else {
             let (host, repository) = (image.registry().to_owned(), image.repository().to_owned());
-            return Self { host, repository, mirrored: false, http: false, ca: None, via: None };
+            return Self {
+                host,
+                repository,
+                mirrored: false,
+                http: false,
+                ca: None,
+                via: None,
+                plain,
+            };
         };
         let (host, repository) = match &rule.mirror {
             None => (image.registry().to_owned(), image.repository().to_owned()),
@@ -55,7 +66,7 @@ impl Endpoint {
             }
         };
         let mirrored = rule.mirror.is_some();
-        Self { host, repository, mirrored, http: rule.http, ca: rule.ca.clone(), via: None }
+        Self { host, repository, mirrored, http: rule.http, ca: rule.ca.clone(), via: None, plain }
     }
 
     /// A registry as such, as the site's rules have it reached.
@@ -75,6 +86,7 @@ impl Endpoint {
             http: rule.is_some_and(|rule| rule.http),
             ca: rule.and_then(|rule| rule.ca.clone()),
             via: None,
+            plain: plain(config),
         }
     }
 
@@ -110,6 +122,12 @@ impl Endpoint {
     pub(crate) fn name(&self) -> String {
         format!("{}/{}", self.host, self.repository)
     }
+}
+
+fn plain(config: &Config) -> Vec<String> {
+    let rules = config.registry.iter().filter(|rule| rule.http);
+    let places = rules.map(|rule| rule.mirror.as_deref().unwrap_or(&rule.prefix));
+    places.filter_map(|place| place.split('/').next()).map(str::to_owned).collect()
 }
 
 /// Whether it may help to ask again.

@@ -21,12 +21,18 @@ pub struct Fake {
     pub log: Mutex<Vec<String>>,
     /// How it lets people in, if it does not let in everybody: "basic", "token".
     pub door: Mutex<&'static str>,
+    /// Where the layer of `foreign` is.
+    pub urls: Mutex<Vec<String>>,
 }
 
 pub struct Image {
     pub manifest: Vec<u8>,
     pub config: Vec<u8>,
     pub layer: Vec<u8>,
+    /// The same with layers above that have nothing in them: by its manifest the image `hollow`.
+    pub hollow: Vec<u8>,
+    /// What else it consists of.
+    pub others: Vec<Vec<u8>>,
 }
 
 fn digest(bytes: &[u8]) -> String {
@@ -77,7 +83,46 @@ impl Image {
             "config": { "mediaType": "application/vnd.oci.image.config.v1+json", "digest": digest(&config), "size": config.len() },
             "layers": [{ "mediaType": "application/vnd.oci.image.layer.v1.tar+gzip", "digest": digest(&layer), "size": layer.len() }],
         });
-        Self { manifest: manifest.to_string().into_bytes(), config, layer }
+        let (manifest, hollow, others) =
+            (manifest.to_string().into_bytes(), Vec::new(), Vec::new());
+        Self { manifest, config, layer, hollow, others }.with_hollow(&plain)
+    }
+
+    /// Layers of nothing: an empty archive, stored, with gzip and with zstd; and no byte at all.
+    fn with_hollow(self, plain: &[u8]) -> Self {
+        let nothing = [0; 1024];
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gzip.write_all(&nothing).unwrap();
+        let others = vec![
+            gzip.finish().unwrap(),
+            zstd::encode_all(&nothing[..], 3).unwrap(),
+            nothing.to_vec(),
+            Vec::new(),
+        ];
+        let empty = digest(&nothing);
+        let config = serde_json::json!({
+            "architecture": "amd64", "os": "linux", "config": {},
+            "rootfs": { "type": "layers", "diff_ids": [digest(plain), empty, empty, empty, digest(b"")] },
+            "history": [{ "created_by": "ENV a=b", "empty_layer": true }],
+        });
+        let config = config.to_string().into_bytes();
+        let layer = |bytes: &Vec<u8>, kind: &str| serde_json::json!({ "mediaType": format!("application/vnd.oci.image.layer.v1.tar{kind}"), "digest": digest(bytes), "size": bytes.len() });
+        let hollow = serde_json::json!({
+            "schemaVersion": 2,
+            "config": { "mediaType": "application/vnd.oci.image.config.v1+json", "digest": digest(&config), "size": config.len() },
+            "layers": [layer(&self.layer, "+gzip"), layer(&others[0], "+gzip"), layer(&others[1], "+zstd"), layer(&others[2], ""), layer(&others[3], "")],
+        });
+        let others = others.into_iter().chain([config]).collect();
+        Self { hollow: hollow.to_string().into_bytes(), others, ..self }
+    }
+
+    /// The image with a layer that only `urls` have.
+    fn foreign(&self, urls: &[String]) -> Vec<u8> {
+        let mut manifest: serde_json::Value = serde_json::from_slice(&self.manifest).unwrap();
+        manifest["layers"][0]["mediaType"] =
+            "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip".into();
+        manifest["layers"][0]["urls"] = urls.into();
+        manifest.to_string().into_bytes()
     }
 }
 
@@ -95,6 +140,7 @@ impl Fake {
             hits: AtomicU32::new(0),
             log: Mutex::default(),
             door: Mutex::default(),
+            urls: Mutex::default(),
         });
         let server = Arc::clone(&fake);
         std::thread::spawn(move || {
@@ -121,7 +167,10 @@ impl Fake {
     fn serve(&self, mut stream: TcpStream) {
         let mut body = BufReader::new(stream.try_clone().unwrap());
         let mut lines = (&mut body).lines().map_while(Result::ok);
-        let Some(request) = lines.next() else { return };
+        let Some(request) = lines.next() else {
+            // What is said to who speaks TLS.
+            return answer(&mut stream, "400 Bad Request", "", b"");
+        };
         let headers: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
         let header = |name: &str| {
             headers.iter().find_map(|h| {
@@ -188,6 +237,11 @@ impl Fake {
                     head(&mut stream, "200 OK", "", manifest.len());
                     return drop(stream.write_all(&manifest[..100]));
                 }
+                "hollow" => return answer(&mut stream, "200 OK", "", &self.image.hollow),
+                "foreign" => {
+                    let foreign = self.image.foreign(&self.urls.lock().unwrap());
+                    return answer(&mut stream, "200 OK", "", &foreign);
+                }
                 "restarts" if hits < 3 => return drop(stream),
                 "gone" => return answer(&mut stream, "404 Not Found", "", b""),
                 "broken" => return answer(&mut stream, "500 Internal Server Error", "", b""),
@@ -196,6 +250,12 @@ impl Fake {
         }
         if path.ends_with(&digest(&self.image.config)) {
             return answer(&mut stream, "200 OK", "", &self.image.config);
+        }
+        if let Some(other) = self.image.others.iter().find(|blob| path.ends_with(&digest(blob))) {
+            return answer(&mut stream, "200 OK", "", other);
+        }
+        if repository == "foreign" || path == "/nowhere" {
+            return answer(&mut stream, "404 Not Found", "", b"");
         }
         self.layer(&mut stream, repository, header("range"));
     }
