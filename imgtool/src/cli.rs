@@ -77,9 +77,9 @@ pub(crate) struct Options {
     /// Let users read files that only root could.
     #[arg(long)]
     pub(crate) readable: bool,
-    /// OS/ARCHITECTURE[/VARIANT], if not the compute nodes'.
-    #[arg(long, value_name = "PLATFORM", value_parser = platform)]
-    pub(crate) platform: Option<String>,
+    /// OS/ARCHITECTURE[/VARIANT], if not the compute nodes'; of a pull, several.
+    #[arg(long = "platform", value_name = "PLATFORM", value_parser = platform, value_delimiter = ',')]
+    platforms: Vec<String>,
     /// Print the digest only.
     #[arg(short, long)]
     pub(crate) quiet: bool,
@@ -94,18 +94,34 @@ impl Options {
         self.readable || config.images.modes == Modes::Readable
     }
 
-    /// The platform that is wanted.
-    pub(crate) fn platform<'a>(&'a self, config: &'a Config) -> &'a str {
-        self.platform.as_deref().unwrap_or(&config.images.platform)
+    /// The platforms that are wanted, each once: at least one.
+    pub(crate) fn platforms<'a>(&'a self, config: &'a Config) -> Vec<&'a str> {
+        let mut wanted: Vec<&str> = Vec::new();
+        for platform in &self.platforms {
+            if !wanted.contains(&platform.as_str()) {
+                wanted.push(platform);
+            }
+        }
+        if wanted.is_empty() { vec![&config.images.platform] } else { wanted }
     }
 
-    /// What was typed of it, to be typed once more: but for how to print, and `--readable`.
-    pub(crate) fn again(&self) -> String {
+    /// The platform that is wanted, where there can be only one.
+    pub(crate) fn platform<'a>(&'a self, config: &'a Config) -> Result<&'a str> {
+        match self.platforms(config)[..] {
+            [one] => Ok(one),
+            _ => Err(Error::user("--platform: an import is for one platform")
+                .hint("import it once for each")),
+        }
+    }
+
+    /// What was typed of it, to be typed once more for `platform`: but for how to print, and
+    /// `--readable`.
+    pub(crate) fn again(&self, platform: &str) -> String {
         let mut words = String::new();
         if self.public {
             words.push_str("--public ");
         }
-        if let Some(platform) = &self.platform {
+        if !self.platforms.is_empty() {
             words.push_str(&format!("--platform {platform} "));
         }
         words

@@ -44,14 +44,14 @@ pub(crate) fn run(
     sandbox::reader_of_files(opened.directory())?;
     let job = Job {
         image: request.image.to_string(),
-        platform: args.options.platform(config).to_owned(),
+        platform: args.options.platform(config)?.to_owned(),
         digest: None,
         // What only the caller's rights could read is the caller's alone, as with pull.
         private: request.is_private,
         from: typed.kind.name().to_owned(),
         readable: args.options.is_readable(config),
     };
-    let again = format!("shifterimg import --readable {}", again(args));
+    let again = format!("shifterimg import --readable {}", again(args, &job.platform));
     let work = Work { channel, job, again: &again, progress: &progress, request };
     match (typed.kind, opened) {
         (Kind::DockerArchive, Opened::File(file)) => {
@@ -110,8 +110,8 @@ fn open(typed: &Typed, identity: &Identity) -> Result<Opened> {
 }
 
 /// What was typed, to be typed once more.
-fn again(args: &cli::Import) -> String {
-    format!("{}{} {}", args.options.again(), args.source, args.name)
+fn again(args: &cli::Import, platform: &str) -> String {
+    format!("{}{} {}", args.options.again(platform), args.source, args.name)
 }
 
 /// An import under way.

@@ -247,6 +247,14 @@ fn what_passes_is_tried_again_and_what_does_not_is_explained() {
     world
         .tool(ALICE, &["pull", "--platform", "linux/arm64", "plain:1"])
         .fails(1, &["for linux/amd64, not for linux/arm64"]);
+    // Of several platforms none is pulled if one is missing; and there are not that many.
+    world
+        .tool(ALICE, &["pull", "--platform", "linux/amd64,linux/arm64", "plain:1"])
+        .fails(1, &["for linux/amd64, not for linux/arm64"]);
+    let many = (0..9).map(|n| format!("linux/a{n}")).collect::<Vec<_>>().join(",");
+    world
+        .tool(ALICE, &["pull", "--platform", &many, "plain:1"])
+        .fails(1, &["9 of them are too many"]);
     world.tool(ALICE, &["pull", "id:sha256:0"]).fails(1, &["not an image name"]);
     world.tool(ALICE, &["pull"]).fails(2, &["IMAGE"]);
     assert!(world.files("store").is_empty(), "{:?}", world.files("store"));
@@ -299,6 +307,27 @@ fn a_killed_pull_leaves_nothing_and_the_next_one_cleans_up() {
         assert_eq!(world.files("store/tmp"), Vec::<String>::new());
         assert_eq!(world.files("store/leases"), Vec::<String>::new());
     }
+}
+
+#[test]
+#[ignore = "needs root: it becomes users"]
+fn of_a_pull_for_several_platforms_nobody_stays_when_its_reader_is_killed() {
+    let (fake, world) = site();
+    let words = ["pull", "--platform", "linux/amd64,linux", "stall:1"];
+    world.tool(ALICE, &words).fails(2, &["a platform is OS/ARCHITECTURE"]);
+    // The same image serves for both.
+    let mut pull =
+        world.start(ALICE, &["pull", "--platform", "linux/amd64,linux/amd64/v1", "stall:1"]);
+    eventually(|| (fake.fetches() > 0 && !world.files("store/tmp").is_empty()).then_some(()));
+    let all = processes("stall:1", &world);
+    assert_eq!(all.len(), 3);
+    let reader = all.iter().find(|p| status(p, "Uid").starts_with(&ALICE.to_string())).unwrap();
+    let pid: i32 = reader.file_name().unwrap().to_str().unwrap().parse().unwrap();
+    let pid = rustix::process::Pid::from_raw(pid).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    let _ = pull.wait();
+    eventually(|| processes("stall:1", &world).is_empty().then_some(()));
+    assert!(world.files("store").is_empty(), "{:?}", world.files("store"));
 }
 
 #[test]
