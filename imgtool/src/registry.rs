@@ -16,6 +16,7 @@ pub(crate) use auth_file::place;
 pub(crate) use credentials::Credentials;
 pub(crate) use endpoint::Endpoint;
 pub(crate) use logins::{Found, Logins};
+pub(crate) use proxy::proxy;
 
 use std::sync::Mutex;
 use std::sync::mpsc::SyncSender;

@@ -206,6 +206,23 @@ fn an_identity_token_opens_what_its_password_would() {
 
 #[test]
 #[ignore = "needs root: it becomes users"]
+fn who_logs_in_to_a_registry_that_is_not_asked_here_is_told_which_one_is() {
+    let (fake, world) = site("basic");
+    let host = &fake.address;
+    world.configure(&format!(
+        "[[registry]]\nprefix = \"{host}\"\nmirror = \"mirror.example:5000\"\n[[registry]]\nprefix = \"{host}/x\"\nhttp = true\n"
+    ));
+    let done = log_in(&world, &[], PASSWORD, &[host]).ok();
+    assert_eq!(
+        done.err(),
+        format!(
+            "note: here images of {host} come from mirror.example:5000, which has logins of its own\n"
+        )
+    );
+}
+
+#[test]
+#[ignore = "needs root: it becomes users"]
 fn roots_logins_are_roots_and_what_talks_to_the_registry_is_nobody() {
     let (fake, world) = site("basic");
     let tool = world.path("shifterimg");

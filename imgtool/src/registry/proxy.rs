@@ -9,7 +9,7 @@ use crate::identity::Environment;
 /// A proxy for what TLS protects, and for nothing else: whoever runs it then sees which registry
 /// is asked, and can change nothing. So the user may choose it, too. Gives also whether it is the
 /// site's.
-pub(super) fn proxy(
+pub(crate) fn proxy(
     config: &ImagesConfig,
     environment: &Environment,
 ) -> Result<Option<(Proxy, bool)>> {
