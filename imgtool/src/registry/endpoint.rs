@@ -203,4 +203,31 @@ mod tests {
         let whole = endpoint(rules, "ubuntu:14.04");
         assert_eq!((whole.host.as_str(), whole.repository.as_str()), ("local:5000", ""));
     }
+
+    #[test]
+    fn a_registry_as_such_is_reached_as_the_rules_that_name_it_say() {
+        let text = r#"
+            [store]
+            path = "/x"
+            [[registry]]
+            prefix = "docker.io"
+            mirror = "mirror:5000/hub"
+            http = true
+            [[registry]]
+            prefix = "r.io/team"
+            ca = "/ca.pem"
+            [[registry]]
+            prefix = "plain.io/"
+            http = true
+        "#;
+        let config = Config::parse(text, Path::new("x")).unwrap();
+        let at = |host| Endpoint::at(&config, host);
+        // Whoever logs in to the Docker Hub does not log in to its mirror.
+        assert_eq!(at("docker.io").root(), "https://registry-1.docker.io/v2/");
+        assert_eq!(at("mirror:5000").root(), "http://mirror:5000/v2/");
+        assert_eq!(at("plain.io").root(), "http://plain.io/v2/");
+        assert_eq!(at("r.io").ca.as_deref(), Some(Path::new("/ca.pem")));
+        assert_eq!(at("other.io").root(), "https://other.io/v2/");
+        assert_eq!(at("other.io").plain, ["mirror:5000", "plain.io"]);
+    }
 }
