@@ -15,7 +15,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
-use udi::{Config, Error, Modes, Result};
+use udi::{Config, Error, Result};
 
 use crate::cli;
 use crate::delivery::{Delivered, Layers, deliver};
@@ -38,20 +38,20 @@ pub(crate) fn run(
     request: &Request,
     channel: UnixStream,
 ) -> Result<Delivered> {
-    let progress = Progress::new(args.quiet);
+    let progress = Progress::new(args.options.quiet);
     let typed = &request.source;
     let opened = open(typed, identity)?;
     sandbox::reader_of_files(opened.directory())?;
     let job = Job {
         image: request.image.to_string(),
-        platform: args.platform.as_ref().unwrap_or(&config.images.platform).clone(),
+        platform: args.options.platform(config)?.to_owned(),
         digest: None,
         // What only the caller's rights could read is the caller's alone, as with pull.
         private: request.is_private,
         from: typed.kind.name().to_owned(),
-        readable: args.readable || config.images.modes == Modes::Readable,
+        readable: args.options.is_readable(config),
     };
-    let again = format!("shifterimg import --readable {}", again(args));
+    let again = format!("shifterimg import --readable {}", again(args, &job.platform));
     let work = Work { channel, job, again: &again, progress: &progress, request };
     match (typed.kind, opened) {
         (Kind::DockerArchive, Opened::File(file)) => {
@@ -110,15 +110,8 @@ fn open(typed: &Typed, identity: &Identity) -> Result<Opened> {
 }
 
 /// What was typed, to be typed once more.
-fn again(args: &cli::Import) -> String {
-    let mut words = String::new();
-    if args.public {
-        words.push_str("--public ");
-    }
-    if let Some(platform) = &args.platform {
-        words.push_str(&format!("--platform {platform} "));
-    }
-    words + &format!("{} {}", args.source, args.name)
+fn again(args: &cli::Import, platform: &str) -> String {
+    format!("{}{} {}", args.options.again(platform), args.source, args.name)
 }
 
 /// An import under way.

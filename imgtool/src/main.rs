@@ -10,6 +10,7 @@ mod doctor;
 mod identity;
 mod import;
 mod layer;
+mod login;
 mod progress;
 mod pull;
 mod registry;
@@ -34,6 +35,9 @@ use cli::{Cli, Command};
 use delivery::Delivered;
 use identity::Identity;
 use writer::Purpose;
+
+/// Platforms of one pull; no site has more. Each has a process.
+const MAX_PLATFORMS: usize = 8;
 
 fn main() -> ExitCode {
     match start() {
@@ -68,6 +72,8 @@ fn start() -> Result<ExitCode> {
         Command::Doctor(_) => Ok(()),
         Command::Pull(args) => pull(&config, &identity, args),
         Command::Import(args) => import(&config, &identity, args),
+        Command::Login(args) => login::log_in(&config, &identity, args),
+        Command::Logout(args) => login::log_out(&config, &identity, args),
         Command::Images(args) => show::images(&config, &identity, args),
         Command::Lookup(args) => show::lookup(&config, &identity, args),
         Command::Inspect(args) => show::inspect(&config, &identity, args),
@@ -91,54 +97,81 @@ fn config_path<'a>(identity: &Identity, other: Option<&'a Path>) -> Result<&'a P
 fn pull(config: &Config, identity: &Identity, args: &cli::Pull) -> Result<()> {
     // A mistake in the name is told before anything else happens.
     cli::image(&args.image, config)?;
-    let pull = |channel| pull::run(config, identity, args, channel);
-    report(&as_two(config, identity, Purpose::Pull, pull)?, args.json, args.quiet)
+    let pull = |channels| pull::run(config, identity, args, channels);
+    let writers = args.options.platforms(config).len();
+    if writers > MAX_PLATFORMS {
+        return Err(Error::user(format!("--platform: {writers} of them are too many"))
+            .hint(format!("pull for {MAX_PLATFORMS} at a time")));
+    }
+    report(&with_writers(writers, config, identity, Purpose::Pull, pull)?, &args.options)
 }
 
 fn import(config: &Config, identity: &Identity, args: &cli::Import) -> Result<()> {
     let request = import::Request::parse(args, config, identity)?;
-    let import = |channel| import::run(config, identity, args, &request, channel);
-    report(&as_two(config, identity, Purpose::Import, import)?, args.json, args.quiet)
+    args.options.platform(config)?;
+    let import = |mut channels: Vec<UnixStream>| {
+        let channel = channels.pop().ok_or_else(|| Error::bug("there is no writer"))?;
+        Ok(vec![import::run(config, identity, args, &request, channel)?])
+    };
+    report(&with_writers(1, config, identity, Purpose::Import, import)?, &args.options)
 }
 
-/// Splits into the reader, which does `read` and gives what came of it, and the writer, which
-/// ends when it has done its part.
-fn as_two(
+/// Splits into the reader, which does `read` and gives what came of it, and `count` writers, one
+/// for each image, which end when they have done their part. All are there from the beginning:
+/// the reader has no right to make one.
+fn with_writers(
+    count: usize,
     config: &Config,
     identity: &Identity,
     purpose: Purpose,
-    read: impl FnOnce(UnixStream) -> Result<Delivered>,
-) -> Result<Delivered> {
+    read: impl FnOnce(Vec<UnixStream>) -> Result<Vec<Delivered>>,
+) -> Result<Vec<Delivered>> {
     identity.check_owner(udi_store::Store::open(&config.store)?.owner())?;
-    let (ours, theirs) =
-        UnixStream::pair().map_err(|e| Error::admin("cannot make a socket").because(e))?;
-    match sys::split()? {
-        sys::Side::Child => {
-            drop(ours);
-            writer::run(config, identity, purpose, theirs);
-            sys::end()
-        }
-        sys::Side::Parent(child) => {
-            drop(theirs);
-            let result = read(ours);
-            // The writer removes what it began, and has ended when we have.
-            let _ = nix::sys::wait::waitpid(child, None);
-            result
+    let (mut channels, mut children) = (Vec::new(), Vec::new());
+    for _ in 0..count {
+        let (ours, theirs) =
+            UnixStream::pair().map_err(|e| Error::admin("cannot make a socket").because(e))?;
+        match sys::split()? {
+            sys::Side::Child => {
+                // Also those to the others, who shall notice when the reader is gone.
+                drop((ours, channels));
+                writer::run(config, identity, purpose, theirs);
+                sys::end()
+            }
+            sys::Side::Parent(child) => {
+                channels.push(ours);
+                children.push(child);
+            }
         }
     }
+    let result = read(channels);
+    // The writers remove what they began, and have ended when we have.
+    for child in children {
+        let _ = nix::sys::wait::waitpid(child, None);
+    }
+    result
 }
 
-fn report(done: &Delivered, json: bool, quiet: bool) -> Result<()> {
-    let digest = &done.digest;
-    if json {
-        return show::print(&show::pretty(&json!({
-            "image": done.image, "digest": digest, "platform": done.platform,
-            "size": done.size, "private": done.private, "new": done.new,
-            "readable": done.readable, "unreadable": done.unreadable,
-        }))?);
+/// One document, whatever was asked for; of several images a list.
+fn report(done: &[Delivered], options: &cli::Options) -> Result<()> {
+    if options.json {
+        let mut all = done.iter().map(|done| {
+            json!({
+                "image": done.image, "digest": done.digest, "platform": done.platform,
+                "size": done.size, "private": done.private, "new": done.new,
+                "readable": done.readable, "unreadable": done.unreadable,
+            })
+        });
+        let document = match done.len() {
+            1 => all.next().unwrap_or_default(),
+            _ => all.collect(),
+        };
+        return show::print(&show::pretty(&document)?);
     }
-    if quiet {
-        return show::print(digest.as_str());
-    }
-    show::print(&format!("{}@{digest}", done.image))
+    let lines = done.iter().map(|Delivered { image, digest, platform, .. }| match options.quiet {
+        true => digest.to_string(),
+        false if done.len() > 1 => format!("{image}@{digest} ({platform})"),
+        false => format!("{image}@{digest}"),
+    });
+    show::print(&lines.collect::<Vec<_>>().join("\n"))
 }

@@ -54,16 +54,16 @@ pub(crate) fn run(config: &Config, identity: &Identity, purpose: Purpose, channe
         Ok(()) => serve(config, identity, purpose, channel, &mut answers),
         Err(error) => Err(Error::bug("cannot wait with signals").because(error)),
     };
-    let answer = result.unwrap_or_else(|error| ToReader::Failed {
-        blame: format!("{:?}", error.blame()),
-        what: error.what(),
-        hint: error
-            .next_steps()
-            .first()
-            .and_then(|hint| hint.strip_prefix("hint: ").map(str::to_owned)),
-    });
+    let answer = result.unwrap_or_else(|error| told(&error));
     // If the reader is gone nobody is left to be told.
     let _ = answer.send(&mut answers);
+}
+
+/// An error, as it is told to the other process.
+pub(crate) fn told(error: &Error) -> ToReader {
+    let steps = error.next_steps();
+    let hint = steps.first().and_then(|hint| hint.strip_prefix("hint: ").map(str::to_owned));
+    ToReader::Failed { blame: format!("{:?}", error.blame()), what: error.what(), hint }
 }
 
 /// The error that a `Failed` stands for.

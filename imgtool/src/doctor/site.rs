@@ -6,6 +6,8 @@ use udi::ImageRef;
 
 use super::report::{failed, of_error, ok, quoted};
 use super::{Host, Look};
+use crate::identity::Environment;
+use crate::registry;
 
 pub(super) fn configuration(host: &Host) -> Look {
     let path = &host.config_path;
@@ -63,6 +65,9 @@ pub(super) fn registries(host: &Host) -> Look {
         if let Some(mirror) = rule.mirror.as_ref().filter(|mirror| !is_registry(mirror)) {
             bad("registry.mirror", mirror);
         }
+    }
+    if let Err(error) = registry::proxy(&config.images, &Environment::default()) {
+        findings.push(of_error(&error));
     }
     for ca in config.registry.iter().filter_map(|rule| rule.ca.as_ref()) {
         if let Err(error) = udi_store::site::check(ca) {

@@ -106,7 +106,7 @@ impl Request {
                 )));
             }
         }
-        Ok(Self { source, image, is_private: !args.public && !is_everybodys })
+        Ok(Self { source, image, is_private: !args.options.public && !is_everybodys })
     }
 }
 

@@ -36,6 +36,10 @@ pub struct ImagesConfig {
     pub local: Vec<GuestPath>,
     /// What becomes of files that ordinary users could not read.
     pub modes: Modes,
+    /// `http://HOST:PORT`: the proxy through which registries are asked by HTTPS; empty: none.
+    pub proxy: String,
+    /// Hosts and domains that are asked without it.
+    pub no_proxy: Vec<String>,
 }
 
 /// A kind of image name, by its prefix.
@@ -72,6 +76,8 @@ impl Default for ImagesConfig {
             types: vec![ImageType::Docker, ImageType::Id, ImageType::User, ImageType::Local],
             local: Vec::new(),
             modes: Modes::Keep,
+            proxy: String::new(),
+            no_proxy: Vec::new(),
         }
     }
 }
