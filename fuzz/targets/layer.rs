@@ -64,7 +64,7 @@ fuzz_target!(|bytes: &[u8]| {
             layers.push(layer);
         }
     }
-    let Ok(image) = Image::of(&layers, |number| format!("{number}")) else { return };
+    let Ok(image) = Image::of(layers, |number| format!("{number}")) else { return };
     if !image.missing().is_empty() {
         return;
     }
