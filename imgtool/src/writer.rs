@@ -8,7 +8,7 @@ use nix::sys::signal::{SigSet, Signal};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use sha2::{Digest as _, Sha256};
 use std::fs::File;
-use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::net::UnixStream;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -231,8 +231,7 @@ fn wait(
 
 fn pack(from: &mut impl Read, temp: Temp, lease: &mut Lease) -> Result<(Temp, u64, Described)> {
     let file = temp.file.try_clone().map_err(full)?;
-    let out = BufWriter::with_capacity(1 << 20, file);
-    let mut writer = Writer::new(out, Options::default()).map_err(full)?;
+    let mut writer = Writer::new(file, Options::default()).map_err(full)?;
     let mut contents = Vec::new();
     let mut bytes = 0u64;
     loop {
@@ -263,10 +262,11 @@ fn pack(from: &mut impl Read, temp: Temp, lease: &mut Lease) -> Result<(Temp, u6
     }
     let tree = writer.into_tree().map_err(full)?;
     let (size, described) = plant(from, tree, &contents, lease)?;
+    temp.file.set_len(size).map_err(full)?;
     Ok((temp, size, described))
 }
 
-fn plant<W: Write + Seek>(
+fn plant<W: Read + Write + Seek>(
     from: &mut impl Read,
     mut tree: Tree<W>,
     contents: &[Contents],
