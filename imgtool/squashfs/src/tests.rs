@@ -100,8 +100,14 @@ fn names(
     }
 }
 
+/// Blocks so small that most files have some.
+const SMALL: Options = Options { block_size: 4096, level: Some(1), threads: 1 };
+
 fn image(nodes: &BTreeMap<String, Node>, threads: usize) -> Vec<u8> {
-    let options = Options { block_size: 4096, level: 1, threads };
+    image_with(nodes, Options { threads, ..SMALL })
+}
+
+fn image_with(nodes: &BTreeMap<String, Node>, options: Options) -> Vec<u8> {
     let mut writer = Writer::new(Cursor::new(Vec::new()), options).unwrap();
     let mut all = Vec::new();
     contents(&mut writer, nodes, &mut all);
@@ -227,6 +233,16 @@ fn a_file_that_comes_again_takes_no_place() {
         flatten("", &nodes, &mut expected);
         assert_eq!(read_back(image(&nodes, 2)), expected);
     }
+}
+
+#[test]
+fn contents_may_be_left_as_they_are() {
+    let nodes = tree_of([vec![7; 50_000], vec![8; 300]].into_iter());
+    let mut expected = BTreeMap::new();
+    flatten("", &nodes, &mut expected);
+    let plain = image_with(&nodes, Options { level: None, threads: 2, ..SMALL });
+    assert!(plain.len() > 50_000);
+    assert_eq!(read_back(plain), expected);
 }
 
 #[test]

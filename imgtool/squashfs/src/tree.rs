@@ -9,6 +9,9 @@ use crate::inode::{Head, Kind, Meta, Special};
 use crate::metadata::{Place, Table};
 use crate::{NAME_MAX, invalid};
 
+/// Names compress well, also where contents are left as they are.
+const METADATA_LEVEL: i32 = 3;
+
 /// An inode with several names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Inode(u32);
@@ -46,7 +49,7 @@ struct Shared {
 
 impl<W: Read + Write + Seek> Tree<W> {
     pub(crate) fn new(data: Writer<W>) -> io::Result<Self> {
-        let level = data.options.level;
+        let level = data.options.level.unwrap_or(METADATA_LEVEL);
         Ok(Self {
             data,
             inodes: Table::new(level)?,
@@ -169,7 +172,7 @@ impl<W: Read + Write + Seek> Tree<W> {
         if !self.open.is_empty() || !self.shared.is_empty() {
             return Err(invalid("fewer names than announced"));
         }
-        let level = self.data.options.level;
+        let level = self.data.options.level.unwrap_or(METADATA_LEVEL);
         let inode_table = self.data.position;
         let inodes = self.inodes.finish()?;
         put(&mut self.data, &inodes.bytes)?;
