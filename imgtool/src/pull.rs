@@ -1,9 +1,11 @@
 //! Pulling: the reader's side.
 
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
 use udi::{Config, DockerRef, Error, ImageRef, Modes, Result};
+use udi_store::Store;
 
 use crate::cli;
 use crate::delivery::{Delivered, Layers, deliver};
@@ -11,8 +13,8 @@ use crate::identity::Identity;
 use crate::progress::{Progress, size};
 use crate::registry::{Endpoint, Files, Registry};
 use crate::sandbox;
-use crate::source::Source;
 use crate::source::manifest::pick;
+use crate::source::{Kept, Source};
 use crate::wire::Job;
 
 /// Pulls as the user, who hands to `channel` what came.
@@ -30,7 +32,11 @@ pub(crate) fn run(
     let endpoint = Endpoint::of(config, docker);
     let credentials = files.find(&endpoint.host, &endpoint.repository);
     let registry = Arc::new(Registry::new(endpoint, credentials)?);
-    sandbox::reader()?;
+    let layers = match config.images.layer_cache {
+        Some(_) => Store::open(&config.store)?.layers(),
+        None => None,
+    };
+    sandbox::reader(layers.as_ref().map(AsFd::as_fd))?;
     let platform = args.platform.as_deref().unwrap_or(&config.images.platform);
     let reference = match (docker.digest(), docker.tag()) {
         (Some(digest), _) => digest.as_str(),
@@ -64,7 +70,12 @@ pub(crate) fn run(
     };
     let again = format!("shifterimg pull --readable {}", again(args));
     let source: Arc<dyn Source> = registry;
+    let keeps = config.images.layer_cache.is_some() && !private;
     let delivered = deliver(channel, job, &again, &progress, |writer| {
+        let source: Arc<dyn Source> = match keeps {
+            true => Arc::new(Kept { source, layers, keep: writer.keeping() }),
+            false => source,
+        };
         let (source, picked, progress) = (&source, &picked, &progress);
         Layers { source, picked, writer, progress, readable }.send()
     })?;
