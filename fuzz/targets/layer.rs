@@ -9,6 +9,7 @@ mod layer {
     pub(crate) mod archive;
     pub(crate) mod filter;
     pub(crate) mod merge;
+    pub(crate) mod meter;
     pub(crate) mod record;
     mod sparse;
 }
