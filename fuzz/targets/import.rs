@@ -34,6 +34,7 @@ mod import {
 #[path = "../../imgtool/src/layer"]
 mod layer {
     pub(crate) mod archive;
+    pub(crate) mod meter;
     pub(crate) mod record;
     pub(crate) mod sparse;
 }

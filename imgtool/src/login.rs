@@ -98,7 +98,7 @@ fn check(identity: &Identity, endpoint: Endpoint, login: &Credentials) -> Result
             let found = Found { credentials: Some(login.clone()), trouble: None };
             let checked = identity.become_user().and_then(|()| {
                 let registry = Registry::new(endpoint, found, Progress::new(false))?;
-                sandbox::reader()?;
+                sandbox::reader(None)?;
                 registry.check_login()
             });
             let answer = checked.map_or_else(|error| writer::told(&error), |()| ToReader::Go);

@@ -1,18 +1,20 @@
 //! Pulling: the reader's side.
 
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
 use udi::{Config, DockerRef, Error, ImageRef, Result};
+use udi_store::{Layers, Store};
 
 use crate::cli;
-use crate::delivery::{Delivered, Layers, deliver};
+use crate::delivery::{self, Delivered, deliver};
 use crate::identity::Identity;
 use crate::progress::{Progress, size};
 use crate::registry::{Endpoint, Found, Logins, Registry};
 use crate::sandbox;
-use crate::source::Source;
 use crate::source::manifest::{Picked, pick};
+use crate::source::{Kept, Source};
 use crate::wire::Job;
 
 /// Pulls as the user, who hands to `channels` what came: one image for each platform.
@@ -28,12 +30,16 @@ pub(crate) fn run(
     let found = confine(identity, &endpoint)?;
     let progress = Progress::new(args.options.quiet);
     let registry = Arc::new(Registry::new(endpoint, found, progress.clone())?);
-    sandbox::reader()?;
+    let layers = match config.images.layer_cache {
+        Some(_) => Store::open(&config.store)?.layers().map(Arc::new),
+        None => None,
+    };
+    sandbox::reader(layers.as_deref().map(AsFd::as_fd))?;
     let reference = match (docker.digest(), docker.tag()) {
         (Some(digest), _) => digest.as_str(),
         (None, tag) => tag.unwrap_or(&config.images.default_tag),
     };
-    let pull = Pull { config, args, asked: &asked, registry, progress: &progress };
+    let pull = Pull { config, args, asked: &asked, registry, layers, progress: &progress };
     // Nothing is fetched for one platform if there is nothing for another.
     let platforms = args.options.platforms(config).into_iter();
     let all = platforms.map(|platform| Ok((platform, pick(&*pull.registry, reference, platform)?)));
@@ -48,12 +54,14 @@ struct Pull<'a> {
     args: &'a cli::Pull,
     asked: &'a ImageRef,
     registry: Arc<Registry>,
+    /// What was kept for images like this.
+    layers: Option<Arc<Layers>>,
     progress: &'a Progress,
 }
 
 impl Pull<'_> {
     fn one(&self, platform: &str, picked: &Picked, channel: UnixStream) -> Result<Delivered> {
-        let Self { config, args, asked, registry, progress } = self;
+        let Self { config, args, asked, registry, progress, .. } = self;
         let bytes: u64 = picked.layers.iter().map(|l| l.size).sum();
         let private = args.private || (registry.is_personal() && !args.options.public);
         progress.say(&format!(
@@ -80,8 +88,17 @@ impl Pull<'_> {
         };
         let again = format!("shifterimg pull --readable {}", again(args, platform));
         let source: Arc<dyn Source> = Arc::clone(registry) as _;
+        let keeps = config.images.layer_cache.is_some() && !private;
         let delivered = deliver(channel, job, &again, progress, |writer| {
-            Layers { source: &source, picked, writer, progress, readable }.send()
+            let source: Arc<dyn Source> = match keeps {
+                true => Arc::new(Kept {
+                    source,
+                    layers: self.layers.clone(),
+                    keep: writer.keeping(),
+                }),
+                false => source,
+            };
+            delivery::Layers { source: &source, picked, writer, progress, readable }.send()
         })?;
         // The digest that was typed is told after the name, not in it.
         Ok(Delivered { image: asked.name(), platform: picked.info.platform.clone(), ..delivered })

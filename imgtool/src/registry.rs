@@ -226,6 +226,12 @@ impl Registry {
 }
 
 impl Source for Registry {
+    /// The first byte is asked for: a registry may know the blob and still refuse it.
+    fn gives_everybody(&self, layer: &Layer) -> bool {
+        let path = format!("blobs/{}", layer.digest);
+        self.get(&path, &[("range", "bytes=0-0")]).is_ok() && !self.is_personal()
+    }
+
     fn manifest(&self, reference: &str) -> Result<Vec<u8>> {
         self.document(&format!("manifests/{reference}"), MANIFESTS)
     }

@@ -23,13 +23,13 @@ const SYSTEM: [&str; 10] = [
     "/var/lib/ca-certificates",
 ];
 
-/// The reader reads the system's files, and writes nothing.
-pub(crate) fn reader() -> Result<()> {
+/// The reader reads the system's files and those below `layers`, and writes nothing.
+pub(crate) fn reader(layers: Option<BorrowedFd<'_>>) -> Result<()> {
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
     let paths = SYSTEM.iter().map(Path::new);
     let rules =
         [(paths.collect(), read), (vec![Path::new("/dev/null")], AccessFs::WriteFile.into())];
-    restrict(&rules, None, false)
+    restrict(&rules, layers, false)
 }
 
 /// The reader of files has them open already. It reads below `directory`, if there is one, and

@@ -4,22 +4,25 @@
 //! contents and a tree; names, order, depth, counts and sizes are checked here and in
 //! `squashfs`.
 
+mod layers;
+
 use nix::sys::signal::{SigSet, Signal};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use sha2::{Digest as _, Sha256};
 use std::fs::File;
-use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::net::UnixStream;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use squashfs::{Contents, Inode, Options, Tree, Writer};
-use udi::{Blame, Config, Digest, Error, ImageRef, Modes, Result};
+use udi::{Blame, Compression, Config, Digest, Error, ImageRef, Modes, Result};
 use udi_store::publish::{Claim, Keeper, Lease, Name, Temp};
 use udi_store::{Entry, Packed, Store};
 
 use crate::identity::Identity;
 use crate::sandbox;
 use crate::wire::{Described, Job, ToReader, ToWriter};
+use layers::Keeping;
 
 /// More names than any image has.
 const MAX_ENTRIES: u64 = 50_000_000;
@@ -115,7 +118,8 @@ fn serve(
     }
     tell(answers, &ToReader::Go)?;
     let temp = keeper.temp(&lease)?;
-    let (temp, size, described) = pack(&mut from, temp, &mut lease)?;
+    let keeping = Keeping::new(&keeper, config, &job);
+    let (temp, size, described) = pack(&mut from, temp, options(config), keeping, &mut lease)?;
     let file = sha256(&temp, &mut lease)?;
     let Described { info, unreadable } = described;
     if unreadable.examples.len() > 8 || unreadable.examples.iter().any(|e| e.len() > 16 << 10) {
@@ -229,10 +233,25 @@ fn wait(
     }
 }
 
-fn pack(from: &mut impl Read, temp: Temp, lease: &mut Lease) -> Result<(Temp, u64, Described)> {
+/// How the site wants images packed.
+fn options(config: &Config) -> Options {
+    let images = &config.images;
+    let level = match images.compression {
+        Compression::Zstd => Some(images.compression_level.level()),
+        Compression::None => None,
+    };
+    Options { block_size: images.block_size.bytes(), level, ..Options::default() }
+}
+
+fn pack(
+    from: &mut impl Read,
+    temp: Temp,
+    options: Options,
+    mut keeping: Keeping<'_>,
+    lease: &mut Lease,
+) -> Result<(Temp, u64, Described)> {
     let file = temp.file.try_clone().map_err(full)?;
-    let out = BufWriter::with_capacity(1 << 20, file);
-    let mut writer = Writer::new(out, Options::default()).map_err(full)?;
+    let mut writer = Writer::new(file, options).map_err(full)?;
     let mut contents = Vec::new();
     let mut bytes = 0u64;
     loop {
@@ -243,7 +262,8 @@ fn pack(from: &mut impl Read, temp: Temp, lease: &mut Lease) -> Result<(Temp, u6
                 .filter(|&t| t <= MAX_BYTES)
                 .ok_or_else(|| too_large("16 TiB of files"))
         };
-        match receive(from)? {
+        let Some(message) = keeping.see(receive(from)?, lease)? else { continue };
+        match message {
             ToWriter::Begin => writer.begin().map_err(full)?,
             ToWriter::Data(data) => {
                 bytes = grow(bytes, data.len() as u64)?;
@@ -263,10 +283,11 @@ fn pack(from: &mut impl Read, temp: Temp, lease: &mut Lease) -> Result<(Temp, u6
     }
     let tree = writer.into_tree().map_err(full)?;
     let (size, described) = plant(from, tree, &contents, lease)?;
+    temp.file.set_len(size).map_err(full)?;
     Ok((temp, size, described))
 }
 
-fn plant<W: Write + Seek>(
+fn plant<W: Read + Write + Seek>(
     from: &mut impl Read,
     mut tree: Tree<W>,
     contents: &[Contents],

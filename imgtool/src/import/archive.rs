@@ -14,6 +14,7 @@ use tar::EntryType;
 use udi::{Error, Result};
 
 use super::parts::{Part, Parts, REPAIR};
+use crate::layer::meter::Meter;
 use crate::layer::record::clean;
 use crate::source::stream::{Decoded, Pieces, compression, fill, pieces};
 
@@ -53,11 +54,14 @@ impl Archive {
         let decoded = Decoded::of(whole(), path).map_err(broken)?;
         let is_compressed = decoded.is_compressed();
         let members = if is_compressed {
-            members(tar::Archive::new(decoded).entries().map_err(broken)?, u64::MAX)
+            let (meter, decoded) = Meter::of(decoded);
+            let mut archive = tar::Archive::new(decoded);
+            members(archive.entries().map_err(broken)?, &meter, None)
         } else {
             drop(decoded);
-            let mut archive = tar::Archive::new(whole());
-            members(archive.entries_with_seek().map_err(broken)?, length)
+            let (meter, whole) = Meter::of(whole());
+            let mut archive = tar::Archive::new(whole);
+            members(archive.entries_with_seek().map_err(broken)?, &meter, Some(length))
         };
         let members = members.map_err(broken)?;
         Ok(Self { file, is_compressed, path: path.to_owned(), members })
@@ -120,14 +124,21 @@ fn broken(path: &str, error: io::Error) -> Error {
     }
 }
 
-/// The members of an archive whose file ends at `end`.
+/// The members of an archive, which is read through, or whose file ends at `end`.
 fn members<R: Read>(
-    entries: tar::Entries<'_, R>,
-    end: u64,
+    mut entries: tar::Entries<'_, R>,
+    meter: &Meter,
+    end: Option<u64>,
 ) -> io::Result<BTreeMap<Vec<u8>, Member>> {
     let mut members = BTreeMap::new();
-    for entry in entries {
+    let mut stored = 0;
+    loop {
+        meter.headers(stored);
+        let Some(entry) = entries.next() else { return Ok(members) };
         let mut entry = entry?;
+        meter.data();
+        // What follows is read over, but where one can go past it.
+        stored = if end.is_none() { entry.size().saturating_add(512) } else { 0 };
         let name = entry.path_bytes().into_owned();
         let refuse = |why: &str| {
             let name = String::from_utf8_lossy(&name);
@@ -136,7 +147,7 @@ fn members<R: Read>(
         let member = match entry.header().entry_type() {
             EntryType::Regular | EntryType::Continuous => {
                 let (offset, size) = (entry.raw_file_position(), entry.size());
-                if offset.checked_add(size).is_none_or(|last| last > end) {
+                if offset.checked_add(size).is_none_or(|last| end.is_some_and(|end| last > end)) {
                     return Err(refuse("the archive ends in the middle of it"));
                 }
                 let mut start = [0; 4];
@@ -165,7 +176,6 @@ fn members<R: Read>(
         }
         members.insert(clean(&name, true).map_err(io::Error::other)?, member);
     }
-    Ok(members)
 }
 
 /// What `target` means in `directory`; nothing if it leads out.

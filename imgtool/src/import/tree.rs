@@ -85,7 +85,7 @@ impl<'a> Tree<'a> {
     /// Sends the tree; gives what can be said of it, and what users cannot read.
     pub(super) fn send(self, platform: &str, readable: bool) -> Result<(ImageInfo, Unreadable)> {
         let path = self.typed.path();
-        let mut image = Image::of(&[self.layer], |_| path.clone())?;
+        let mut image = Image::of([self.layer], |_| path.clone())?;
         image.drop_description();
         let mut names = digest::Names::default();
         let (count, _) = image.send(|message| names.see(&message, &self.contents))?;

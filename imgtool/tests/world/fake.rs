@@ -261,6 +261,10 @@ impl Fake {
     }
 
     fn layer(&self, stream: &mut TcpStream, repository: &str, range: Option<String>) {
+        if range.as_deref() == Some("bytes=0-0") {
+            // Only whether there is anything is asked.
+            return answer(stream, "206 Partial Content", "", &self.image.layer[..1]);
+        }
         let hit = self.hits.fetch_add(1, Ordering::SeqCst);
         let mut layer = self.image.layer.clone();
         let half = layer.len() / 2;

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use std::path::PathBuf;
 
-use crate::GuestPath;
+use crate::{GuestPath, Size};
 
 /// `[store]`
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -40,6 +40,80 @@ pub struct ImagesConfig {
     pub proxy: String,
     /// Hosts and domains that are asked without it.
     pub no_proxy: Vec<String>,
+    /// How much of a file is compressed at once: what is read of it is read in such pieces.
+    pub block_size: BlockSize,
+    /// How contents of files are compressed.
+    pub compression: Compression,
+    /// The compressor's level.
+    pub compression_level: CompressionLevel,
+    /// How many bytes of layers are kept for other images that have them; nothing: none are.
+    pub layer_cache: Option<Size>,
+}
+
+/// Bytes of a squashfs block: a power of two from 4 KiB to 1 MiB.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "Size")]
+pub struct BlockSize(u32);
+
+impl BlockSize {
+    /// The number of bytes.
+    pub fn bytes(self) -> u32 {
+        self.0
+    }
+}
+
+impl Default for BlockSize {
+    fn default() -> Self {
+        Self(128 << 10)
+    }
+}
+
+impl TryFrom<Size> for BlockSize {
+    type Error = String;
+
+    fn try_from(size: Size) -> Result<Self, String> {
+        let fits = |bytes: &u32| bytes.is_power_of_two() && (4 << 10..=1 << 20).contains(bytes);
+        let bytes = u32::try_from(size.bytes()).ok().filter(fits);
+        bytes.map(Self).ok_or_else(|| format!("a block has 4K, 8K, 16K … or 1M, not {size}"))
+    }
+}
+
+/// How contents of files are compressed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Compression {
+    /// With zstd.
+    #[default]
+    Zstd,
+    /// Not at all; only the names are.
+    None,
+}
+
+/// A level of zstd, 1 to 19: the higher, the smaller and slower.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "i64")]
+pub struct CompressionLevel(u8);
+
+impl CompressionLevel {
+    /// The level as zstd has it.
+    pub fn level(self) -> i32 {
+        i32::from(self.0)
+    }
+}
+
+impl Default for CompressionLevel {
+    fn default() -> Self {
+        Self(3)
+    }
+}
+
+impl TryFrom<i64> for CompressionLevel {
+    type Error = String;
+
+    fn try_from(level: i64) -> Result<Self, String> {
+        let level = u8::try_from(level).ok().filter(|level| (1..=19).contains(level));
+        level.map(Self).ok_or_else(|| "a level of compression is a number from 1 to 19".into())
+    }
 }
 
 /// A kind of image name, by its prefix.
@@ -78,6 +152,10 @@ impl Default for ImagesConfig {
             modes: Modes::Keep,
             proxy: String::new(),
             no_proxy: Vec::new(),
+            block_size: BlockSize::default(),
+            compression: Compression::default(),
+            compression_level: CompressionLevel::default(),
+            layer_cache: None,
         }
     }
 }
@@ -97,4 +175,26 @@ pub struct RegistryRule {
     /// A file of certificates (PEM) to trust besides the public ones.
     #[serde(default)]
     pub ca: Option<PathBuf>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_or_level_that_squashfs_does_not_have_is_refused() {
+        let parse = |text: &str| toml::from_str::<ImagesConfig>(text);
+        for bad in [
+            "block_size = \"2K\"",
+            "block_size = \"96K\"",
+            "block_size = \"2M\"",
+            "compression_level = 0",
+        ] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+        let config =
+            parse("block_size = \"1M\"\ncompression = \"none\"\ncompression_level = 19").unwrap();
+        assert_eq!((config.block_size.bytes(), config.compression_level.level()), (1 << 20, 19));
+        assert_eq!(config.compression, Compression::None);
+    }
 }

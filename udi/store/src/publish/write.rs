@@ -45,7 +45,7 @@ impl Keeper<'_> {
         self.temp_file(lease.nonce(), "image")
     }
 
-    fn temp_file(&self, nonce: &str, kind: &str) -> Result<Temp> {
+    pub(super) fn temp_file(&self, nonce: &str, kind: &str) -> Result<Temp> {
         let dir = self.directory("tmp")?;
         let name = format!("{nonce}.{kind}");
         let flags =
@@ -224,7 +224,7 @@ impl Keeper<'_> {
     }
 
     /// Gives a finished file its rights and its place.
-    fn place(&self, temp: Temp, path: &str, access: &Access) -> Result<()> {
+    pub(super) fn place(&self, temp: Temp, path: &str, access: &Access) -> Result<()> {
         let failed = |error| self.cannot_write(path, error);
         access.apply(temp.file.as_fd(), path)?;
         rustix::fs::fsync(&temp.file).map_err(failed)?;
