@@ -91,11 +91,9 @@ impl Pull<'_> {
         let keeps = config.images.layer_cache.is_some() && !private;
         let delivered = deliver(channel, job, &again, progress, |writer| {
             let source: Arc<dyn Source> = match keeps {
-                true => Arc::new(Kept {
-                    source,
-                    layers: self.layers.clone(),
-                    keep: writer.keeping(),
-                }),
+                true => {
+                    Arc::new(Kept { source, layers: self.layers.clone(), keep: writer.keeping() })
+                }
                 false => source,
             };
             delivery::Layers { source: &source, picked, writer, progress, readable }.send()
