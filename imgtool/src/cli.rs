@@ -92,6 +92,7 @@ pub(crate) struct Pull {
 #[derive(Debug, Args)]
 #[command(after_help = "Sources:\n  \
     docker-archive:FILE[:NAME:TAG]  what docker save, podman save and buildah write\n  \
+    docker-daemon:NAME[:TAG]        what docker or podman has on this machine\n  \
     oci-archive:FILE[:TAG]          an OCI layout in an archive\n  \
     oci:DIRECTORY[:TAG]             an OCI layout, as skopeo and buildah write it\n  \
     dir:DIRECTORY                   the root of a file system\n  \
@@ -113,6 +114,9 @@ pub(crate) struct Import {
     /// Print the result as JSON.
     #[arg(long)]
     pub(crate) json: bool,
+    /// Where to keep what a daemon sends, until the image is there.
+    #[arg(long, value_name = "DIRECTORY", default_value = "/var/tmp")]
+    pub(crate) tmpdir: PathBuf,
     /// Where it is: KIND:PATH (see below).
     #[arg(value_name = "SOURCE")]
     pub(crate) source: String,

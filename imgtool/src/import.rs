@@ -1,6 +1,7 @@
 //! Importing: images from files and directories, read with the caller's rights.
 
 mod archive;
+mod daemon;
 mod digest;
 mod directory;
 mod docker;
@@ -41,7 +42,18 @@ pub(crate) fn run(
     let progress = Progress::new(args.quiet);
     let typed = &request.source;
     let opened = open(typed, identity)?;
-    sandbox::reader_of_files(opened.directory())?;
+    let opened = match opened {
+        Opened::Daemons(daemons) => {
+            let mut file = daemon::scratch(&args.tmpdir)?;
+            sandbox::reader_of_files(None)?;
+            daemon::save(daemons, &daemon::name(&typed.path())?, &mut file, &progress)?;
+            Opened::File(file)
+        }
+        opened => {
+            sandbox::reader_of_files(opened.directory())?;
+            opened
+        }
+    };
     let job = Job {
         image: request.image.to_string(),
         platform: args.platform.as_ref().unwrap_or(&config.images.platform).clone(),
@@ -54,7 +66,7 @@ pub(crate) fn run(
     let again = format!("shifterimg import --readable {}", again(args));
     let work = Work { channel, job, again: &again, progress: &progress, request };
     match (typed.kind, opened) {
-        (Kind::DockerArchive, Opened::File(file)) => {
+        (Kind::DockerArchive | Kind::DockerDaemon, Opened::File(file)) => {
             let archive = Archive::open(file, &typed.path())?;
             let image = docker::Image::open(archive, typed.path(), typed.reference.as_deref())?;
             let reference = image.digest().to_string();
@@ -82,12 +94,13 @@ pub(crate) fn run(
 enum Opened {
     File(std::fs::File),
     Directory(OwnedFd),
+    Daemons(Vec<daemon::Daemon>),
 }
 
 impl Opened {
     fn directory(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
         match self {
-            Self::File(_) => None,
+            Self::File(_) | Self::Daemons(_) => None,
             Self::Directory(directory) => Some(directory.as_fd()),
         }
     }

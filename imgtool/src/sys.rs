@@ -7,11 +7,13 @@ use std::ffi::OsString;
 use udi::{Error, Result};
 
 /// What of the user's environment we look at; nothing else stays, also not for libraries.
-const KEPT: [&str; 9] = [
+const KEPT: [&str; 10] = [
     "HOME",
     "DOCKER_CONFIG",
     "REGISTRY_AUTH_FILE",
     "XDG_RUNTIME_DIR",
+    // Which daemon is asked for an image, with the caller's rights.
+    "DOCKER_HOST",
     "TERM",
     "NO_COLOR",
     "COLUMNS",

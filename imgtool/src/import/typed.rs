@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 
 use udi::{Config, Error, ImageRef, Result};
 
-use super::Opened;
+use super::{Opened, daemon};
 use crate::cli;
 use crate::identity::Identity;
 
@@ -33,6 +33,7 @@ pub(super) struct Typed {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     DockerArchive,
+    DockerDaemon,
     OciArchive,
     Oci,
     Dir,
@@ -41,12 +42,20 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 6] =
-        [Self::DockerArchive, Self::OciArchive, Self::Oci, Self::Dir, Self::Tar, Self::Squashfs];
+    const ALL: [Self; 7] = [
+        Self::DockerArchive,
+        Self::DockerDaemon,
+        Self::OciArchive,
+        Self::Oci,
+        Self::Dir,
+        Self::Tar,
+        Self::Squashfs,
+    ];
 
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::DockerArchive => "docker-archive",
+            Self::DockerDaemon => "docker-daemon",
             Self::OciArchive => "oci-archive",
             Self::Oci => "oci",
             Self::Dir => "dir",
@@ -59,6 +68,9 @@ impl Kind {
     pub(super) fn takes(self) -> &'static str {
         match self {
             Self::DockerArchive => "docker-archive: takes what docker save writes",
+            Self::DockerDaemon => {
+                "docker-daemon: takes the name of an image that docker or podman has"
+            }
             Self::OciArchive => "oci-archive: takes an OCI layout in an archive",
             Self::Oci => "oci: takes an OCI layout",
             Self::Dir => "dir: takes the root of a file system",
@@ -152,6 +164,9 @@ impl Typed {
             Some((path, reference)) if kind.has_reference() => (path, Some(reference.to_owned())),
             _ => (rest, None),
         };
+        if kind == Kind::DockerDaemon {
+            daemon::name(path)?;
+        }
         if path.is_empty() || path.contains('\0') || reference.as_deref() == Some("") {
             return Err(Error::user(format!("{typed}: there is no path in it"))
                 .hint(format!("{}:PATH", kind.name())));
@@ -171,6 +186,9 @@ impl Typed {
     /// Opens it with the rights that we have now.
     pub(super) fn open(&self) -> Result<Opened> {
         let path = &self.path;
+        if self.kind == Kind::DockerDaemon {
+            return Ok(Opened::Daemons(daemon::connect()?));
+        }
         let cannot = |e| Error::user(format!("{path} cannot be opened")).because(e);
         if self.is_stdin() {
             return self.stdin();
@@ -237,6 +255,7 @@ mod tests {
         for (typed, kind, path, reference) in [
             ("docker-archive:a.tar", Kind::DockerArchive, "a.tar", None),
             ("docker-archive:/x/a.tar:app:1", Kind::DockerArchive, "/x/a.tar", Some("app:1")),
+            ("docker-daemon:app:1", Kind::DockerDaemon, "app:1", None),
             ("oci-archive:a.tar:1", Kind::OciArchive, "a.tar", Some("1")),
             ("oci:dir", Kind::Oci, "dir", None),
             ("oci:dir:latest", Kind::Oci, "dir", Some("latest")),
