@@ -5,6 +5,7 @@ mod daemon;
 mod digest;
 mod directory;
 mod docker;
+mod gzip;
 mod layout;
 mod parts;
 mod sif;

@@ -1,8 +1,9 @@
 //! Archives of images: tar, also compressed as a whole, whose members may come in any order.
 //!
-//! An archive is gone through once for what is where; then members are read where they are. In
-//! one that is compressed there is no way to a place but from the start: it is decompressed once
-//! more for each layer, and no byte of it is written anywhere.
+//! An archive is gone through once for what is where; then members are read where they are. One
+//! that is compressed with gzip is entered near them, see [`gzip`]. What zstd needs to know is too
+//! much to be kept: there the only way is from the start, once for each layer. No byte of it is
+//! written anywhere.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -13,9 +14,10 @@ use tar::EntryType;
 
 use udi::{Error, Result};
 
+use super::gzip;
 use super::parts::{Part, Parts, REPAIR};
 use crate::layer::record::clean;
-use crate::source::stream::{Decoded, Pieces, compression, fill, pieces};
+use crate::source::stream::{Compression, Decoded, Pieces, compression, fill, pieces, refuse_bomb};
 
 /// More files than any image's archive has.
 const MAX_MEMBERS: usize = 100_000;
@@ -26,9 +28,17 @@ const MAX_LINKS: usize = 8;
 #[derive(Debug)]
 pub(super) struct Archive {
     file: Arc<File>,
-    is_compressed: bool,
+    whole: Whole,
     path: String,
     members: BTreeMap<Vec<u8>, Member>,
+}
+
+/// How the archive is compressed as a whole.
+#[derive(Clone, Debug)]
+enum Whole {
+    Plain,
+    Gzip(Arc<gzip::Points>),
+    Other,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,18 +59,31 @@ impl Archive {
         let file = Arc::new(file);
         let broken = |e| broken(path, e);
         let length = file.metadata().map_err(broken)?.len();
-        let whole = || BufReader::new(Section::of(&file, 0, length));
-        let decoded = Decoded::of(whole(), path).map_err(broken)?;
-        let is_compressed = decoded.is_compressed();
-        let members = if is_compressed {
-            members(tar::Archive::new(decoded).entries().map_err(broken)?, u64::MAX)
-        } else {
-            drop(decoded);
-            let mut archive = tar::Archive::new(whole());
-            members(archive.entries_with_seek().map_err(broken)?, length)
+        let all = || BufReader::new(Section::of(&file, 0, length));
+        let mut start = [0; 4];
+        let started = fill(&mut all(), &mut start).map_err(broken)?;
+        let (whole, members) = match compression(&start[..started]) {
+            Some(Compression::Gzip) => {
+                let reader = Bounded(gzip::Reader::with_points(&file).map_err(broken)?);
+                let mut archive = tar::Archive::new(reader);
+                let members = members(archive.entries().map_err(broken)?, u64::MAX);
+                let points = archive.into_inner().0.into_points();
+                (points.map_or(Whole::Other, |points| Whole::Gzip(Arc::new(points))), members)
+            }
+            Some(Compression::Zstd) => {
+                let decoded = Decoded::of(all(), path).map_err(broken)?;
+                let mut archive = tar::Archive::new(decoded);
+                (Whole::Other, members(archive.entries().map_err(broken)?, u64::MAX))
+            }
+            None => {
+                // It knows more kinds, to refuse them.
+                drop(Decoded::of(all(), path).map_err(broken)?);
+                let mut archive = tar::Archive::new(all());
+                (Whole::Plain, members(archive.entries_with_seek().map_err(broken)?, length))
+            }
         };
         let members = members.map_err(broken)?;
-        Ok(Self { file, is_compressed, path: path.to_owned(), members })
+        Ok(Self { file, whole, path: path.to_owned(), members })
     }
 
     /// Bytes of the file `name`, and whether it is compressed (whatever the archive is): known
@@ -86,13 +109,17 @@ impl Archive {
 impl Parts for Archive {
     fn open(&self, name: &str) -> Result<Option<Part>> {
         let Some((offset, size, _)) = self.find(name) else { return Ok(None) };
-        if !self.is_compressed {
+        let whole = self.whole.clone();
+        if matches!(whole, Whole::Plain) {
             return Ok(Some((Box::new(Section::of(&self.file, offset, size)), size)));
         }
         // A decompressor stays on its thread.
         let (file, path) = (Arc::clone(&self.file), self.path.clone());
         let from = pieces(move |give| {
-            let mut inner = || -> io::Result<()> {
+            let inner = || -> io::Result<()> {
+                if let Whole::Gzip(points) = whole {
+                    return give(&mut points.reader(offset)?.take(size));
+                }
                 let length = file.metadata()?.len();
                 let from = BufReader::new(Section::of(&file, 0, length));
                 let mut decoded = Decoded::of(from, &path)?;
@@ -117,6 +144,18 @@ fn broken(path: &str, error: io::Error) -> Error {
         Err(error) => Error::user(format!("{path} is no archive of an image, or a broken one"))
             .because(error)
             .hint(REPAIR),
+    }
+}
+
+/// What comes out of gzip, unless it is a bomb.
+struct Bounded(gzip::Reader);
+
+impl Read for Bounded {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = self.0.read(buffer)?;
+        let (taken, given) = self.0.counts();
+        refuse_bomb("it", taken, given)?;
+        Ok(n)
     }
 }
 
