@@ -52,6 +52,8 @@ pub(crate) enum Command {
     Pull(Pull),
     /// Bring an image from a file or directory into the store.
     Import(Import),
+    /// Write an image of the store to a file.
+    Export(Export),
     /// List the images that you can use.
     Images(Images),
     /// Print the digest that a name means.
@@ -123,6 +125,31 @@ pub(crate) struct Import {
     /// How to call it: NAME[:TAG], to be used as user:LOGIN/NAME:TAG.
     #[arg(value_name = "NAME")]
     pub(crate) name: String,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Targets (FILE may be -, standard output):\n  \
+    oci-archive:FILE[:TAG]  for docker, podman, skopeo and umoci: an image with one layer\n  \
+    squashfs:FILE           a copy of the file that compute nodes mount")]
+pub(crate) struct Export {
+    /// Replace the file if it is there.
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// OS/ARCHITECTURE[/VARIANT], if not the compute nodes'.
+    #[arg(long, value_name = "PLATFORM", value_parser = platform)]
+    pub(crate) platform: Option<String>,
+    /// Print the digest only.
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// Print the result as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// The image, as in --image=.
+    #[arg(value_name = "IMAGE")]
+    pub(crate) image: String,
+    /// Where to: KIND:FILE (see below).
+    #[arg(value_name = "TARGET")]
+    pub(crate) target: String,
 }
 
 #[derive(Debug, Args)]

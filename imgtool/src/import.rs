@@ -9,7 +9,7 @@ mod gzip;
 mod layout;
 mod parts;
 mod sif;
-mod squashfs;
+pub(crate) mod squashfs;
 mod tree;
 mod typed;
 

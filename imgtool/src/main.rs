@@ -7,6 +7,7 @@
 mod cli;
 mod delivery;
 mod doctor;
+mod export;
 mod identity;
 mod import;
 mod layer;
@@ -68,6 +69,7 @@ fn start() -> Result<ExitCode> {
         Command::Doctor(_) => Ok(()),
         Command::Pull(args) => pull(&config, &identity, args),
         Command::Import(args) => import(&config, &identity, args),
+        Command::Export(args) => export::run(&config, &identity, args),
         Command::Images(args) => show::images(&config, &identity, args),
         Command::Lookup(args) => show::lookup(&config, &identity, args),
         Command::Inspect(args) => show::inspect(&config, &identity, args),

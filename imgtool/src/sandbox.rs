@@ -35,7 +35,14 @@ pub(crate) fn reader() -> Result<()> {
 /// The reader of files has them open already. It reads below `directory`, if there is one, and
 /// has no network.
 pub(crate) fn reader_of_files(directory: Option<BorrowedFd<'_>>) -> Result<()> {
-    restrict(&[], directory, true)
+    let read = AccessFs::ReadFile | AccessFs::ReadDir;
+    restrict(&[], directory.map(|directory| (directory, read)), true)
+}
+
+/// Who exports has the image open already, and writes below `directory`, if it is a file.
+pub(crate) fn exporter(directory: Option<BorrowedFd<'_>>) -> Result<()> {
+    let write = AccessFs::from_all(ABI::V3) & !AccessFs::Execute;
+    restrict(&[], directory.map(|directory| (directory, write)), true)
 }
 
 /// The writer writes below the store and looks at its own kind in /proc. It has no network
@@ -49,7 +56,7 @@ pub(crate) fn writer(store: &Path) -> Result<()> {
 
 fn restrict(
     rules: &[(Vec<&Path>, BitFlags<AccessFs>)],
-    directory: Option<BorrowedFd<'_>>,
+    directory: Option<(BorrowedFd<'_>, BitFlags<AccessFs>)>,
     no_network: bool,
 ) -> Result<()> {
     let failed = |e| Error::bug("cannot confine the process").because(e);
@@ -66,9 +73,8 @@ fn restrict(
             // Paths that do not exist are left out.
             created = created.add_rules(path_beneath_rules(paths, *access))?;
         }
-        if let Some(directory) = directory {
-            let read = AccessFs::ReadFile | AccessFs::ReadDir;
-            created = created.add_rule(PathBeneath::new(directory, read))?;
+        if let Some((directory, access)) = directory {
+            created = created.add_rule(PathBeneath::new(directory, access))?;
         }
         created.restrict_self()
     })();
