@@ -54,6 +54,11 @@ pub(crate) enum Command {
     Import(Import),
     /// Write an image of the store to a file.
     Export(Export),
+    /// Send an image to another site's store, by ssh.
+    Copy(Copy),
+    /// Take an image that another site's copy sends.
+    #[command(hide = true)]
+    Receive(Receive),
     /// List the images that you can use.
     Images(Images),
     /// Print the digest that a name means.
@@ -150,6 +155,47 @@ pub(crate) struct Export {
     /// Where to: KIND:FILE (see below).
     #[arg(value_name = "TARGET")]
     pub(crate) target: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Copy {
+    /// Let everybody there use it, not only yourself.
+    #[arg(long)]
+    pub(crate) public: bool,
+    /// OS/ARCHITECTURE[/VARIANT], if not the compute nodes'.
+    #[arg(long, value_name = "PLATFORM", value_parser = platform)]
+    pub(crate) platform: Option<String>,
+    /// Where shifterimg is there, if not where programs are.
+    #[arg(long, value_name = "PATH", default_value = "shifterimg")]
+    pub(crate) program: String,
+    /// Print the digest only.
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// Print the result as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// The image, as in --image=.
+    #[arg(value_name = "IMAGE")]
+    pub(crate) image: String,
+    /// [LOGIN@]HOST[:NAME[:TAG]], a host of the other site; there it is user:LOGIN/NAME:TAG.
+    #[arg(value_name = "DESTINATION")]
+    pub(crate) destination: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Receive {
+    /// Let everybody use it, not only yourself.
+    #[arg(long)]
+    pub(crate) public: bool,
+    /// OS/ARCHITECTURE[/VARIANT], if not the compute nodes'.
+    #[arg(long, value_name = "PLATFORM", value_parser = platform)]
+    pub(crate) platform: Option<String>,
+    /// Show no progress.
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// How to call it: NAME[:TAG].
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
 }
 
 #[derive(Debug, Args)]

@@ -8,6 +8,7 @@ mod docker;
 mod gzip;
 mod layout;
 mod parts;
+mod receive;
 mod sif;
 pub(crate) mod squashfs;
 mod tree;
@@ -17,7 +18,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
-use udi::{Config, Error, Modes, Result};
+use udi::{Config, Error, ImageInfo, Modes, Result};
 
 use crate::cli;
 use crate::delivery::{Delivered, Layers, deliver};
@@ -29,6 +30,7 @@ use crate::source::manifest::{Picked, pick};
 use crate::wire::Job;
 use archive::Archive;
 use parts::Parts;
+pub(crate) use receive::{Announced, receive};
 pub(crate) use typed::Request;
 use typed::{Kind, Typed};
 
@@ -181,9 +183,10 @@ impl Work<'_> {
         let Self { channel, job, again, progress, request } = self;
         let (platform, readable) = (job.platform.clone(), job.readable);
         progress.say(&format!("{}: {}, for {platform}", request.image, request.source.typed));
+        let said = ImageInfo { platform, ..ImageInfo::default() };
         deliver(channel, job, again, progress, |writer| {
             let mut tree = tree::Tree::new(writer, progress, &request.source, identity.uid);
-            let sent = read(&mut tree).and_then(|()| tree.send(&platform, readable));
+            let sent = read(&mut tree).and_then(|()| tree.send(said, readable));
             sent.map_err(|error| match error.next_steps().is_empty() {
                 true => error.hint(request.source.kind.takes()),
                 false => error,

@@ -5,6 +5,7 @@
 //! [`mod@pull`] or [`mod@import`] reader, with the user's rights only, and the [`writer`], with the store's.
 
 mod cli;
+mod copy;
 mod delivery;
 mod doctor;
 mod export;
@@ -70,6 +71,8 @@ fn start() -> Result<ExitCode> {
         Command::Pull(args) => pull(&config, &identity, args),
         Command::Import(args) => import(&config, &identity, args),
         Command::Export(args) => export::run(&config, &identity, args),
+        Command::Copy(args) => copy::run(&config, &identity, args),
+        Command::Receive(args) => receive(&config, &identity, args),
         Command::Images(args) => show::images(&config, &identity, args),
         Command::Lookup(args) => show::lookup(&config, &identity, args),
         Command::Inspect(args) => show::inspect(&config, &identity, args),
@@ -101,6 +104,14 @@ fn import(config: &Config, identity: &Identity, args: &cli::Import) -> Result<()
     let request = import::Request::parse(args, config, identity)?;
     let import = |channel| import::run(config, identity, args, &request, channel);
     report(&as_two(config, identity, Purpose::Import, import)?, args.json, args.quiet)
+}
+
+fn receive(config: &Config, identity: &Identity, args: &cli::Receive) -> Result<()> {
+    let request = import::Request::received(args, config, identity)?;
+    let receive = |channel| import::receive(config, identity, args, &request, channel);
+    let done = as_two(config, identity, Purpose::Import, receive)?;
+    let digest = done.digest;
+    show::print(&import::Announced::Done { image: done.image, digest, size: done.size }.line()?)
 }
 
 /// Splits into the reader, which does `read` and gives what came of it, and the writer, which

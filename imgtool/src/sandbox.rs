@@ -39,6 +39,11 @@ pub(crate) fn reader_of_files(directory: Option<BorrowedFd<'_>>) -> Result<()> {
     restrict(&[], directory.map(|directory| (directory, read)), true)
 }
 
+/// Who receives a copy has what arrived open already, and removes it from `directory` in the end.
+pub(crate) fn receiver(directory: BorrowedFd<'_>) -> Result<()> {
+    restrict(&[], Some((directory, AccessFs::RemoveFile.into())), true)
+}
+
 /// Who exports has the image open already, and writes below `directory`, if it is a file.
 pub(crate) fn exporter(directory: Option<BorrowedFd<'_>>) -> Result<()> {
     let write = AccessFs::from_all(ABI::V3) & !AccessFs::Execute;

@@ -7,13 +7,15 @@ use std::ffi::OsString;
 use udi::{Error, Result};
 
 /// What of the user's environment we look at; nothing else stays, also not for libraries.
-const KEPT: [&str; 10] = [
+const KEPT: [&str; 11] = [
     "HOME",
     "DOCKER_CONFIG",
     "REGISTRY_AUTH_FILE",
     "XDG_RUNTIME_DIR",
     // Which daemon is asked for an image, with the caller's rights.
     "DOCKER_HOST",
+    // The keys of whoever copies to another site; ssh runs with the caller's rights.
+    "SSH_AUTH_SOCK",
     "TERM",
     "NO_COLOR",
     "COLUMNS",

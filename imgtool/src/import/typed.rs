@@ -97,7 +97,29 @@ impl Request {
     /// Understands what was typed; nothing is opened.
     pub(crate) fn parse(args: &cli::Import, config: &Config, identity: &Identity) -> Result<Self> {
         let source = Typed::parse(&args.source)?;
-        let image = name(&args.name, config, &identity.login)?;
+        Self::of(source, &args.name, args.public, config, identity)
+    }
+
+    /// What another site sends.
+    pub(crate) fn received(
+        args: &cli::Receive,
+        config: &Config,
+        identity: &Identity,
+    ) -> Result<Self> {
+        let path = "what was sent".to_owned();
+        let source =
+            Typed { kind: Kind::Squashfs, typed: "a copy".to_owned(), path, reference: None };
+        Self::of(source, &args.name, args.public, config, identity)
+    }
+
+    fn of(
+        source: Typed,
+        typed: &str,
+        is_public: bool,
+        config: &Config,
+        identity: &Identity,
+    ) -> Result<Self> {
+        let image = name(typed, config, &identity.login)?;
         if !config.images.types.contains(&image.kind()) {
             return Err(Error::user(format!(
                 "{image}: this site does not allow images of this kind"
@@ -109,8 +131,7 @@ impl Request {
             let owner = udi_store::Store::open(&config.store)?.owner();
             if !identity.is_admin(owner) {
                 return Err(Error::user(format!(
-                    "{}: only administrators of the store may say what a registry's name means",
-                    args.name
+                    "{typed}: only administrators of the store may say what a registry's name means"
                 ))
                 .hint(format!(
                     "leave docker: out; then it is user:{}/NAME:TAG, and yours",
@@ -118,7 +139,7 @@ impl Request {
                 )));
             }
         }
-        Ok(Self { source, image, is_private: !args.public && !is_everybodys })
+        Ok(Self { source, image, is_private: !is_public && !is_everybodys })
     }
 }
 
