@@ -7,7 +7,7 @@
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
-use udi::{Config, Error, ImageRef, Result};
+use udi::{Config, Error, ImageFormat, ImageRef, Result};
 
 /// The image that somebody typed: here without `--image=`, of which the parser speaks.
 pub(crate) fn image(typed: &str, config: &Config) -> Result<ImageRef> {
@@ -28,6 +28,10 @@ fn platform(text: &str) -> std::result::Result<String, String> {
         return Ok(text.to_owned());
     }
     Err("a platform is OS/ARCHITECTURE[/VARIANT], for example linux/arm64".to_owned())
+}
+
+fn format(text: &str) -> std::result::Result<ImageFormat, String> {
+    ImageFormat::of(text).ok_or_else(|| "a format is squashfs, ext4 or erofs".to_owned())
 }
 
 /// Imports container images into the site's image store.
@@ -82,6 +86,9 @@ pub(crate) struct Pull {
     /// Let users read files that only root could.
     #[arg(long)]
     pub(crate) readable: bool,
+    /// Pack it as this file system, too: squashfs, ext4 or erofs.
+    #[arg(long, value_name = "FORMAT", default_value = "squashfs", value_parser = format)]
+    pub(crate) format: ImageFormat,
     /// OS/ARCHITECTURE[/VARIANT], if not the compute nodes'.
     #[arg(long, value_name = "PLATFORM", value_parser = platform)]
     pub(crate) platform: Option<String>,
@@ -112,6 +119,9 @@ pub(crate) struct Import {
     /// Let users read files that only root could.
     #[arg(long)]
     pub(crate) readable: bool,
+    /// Pack it as this file system, too: squashfs, ext4 or erofs.
+    #[arg(long, value_name = "FORMAT", default_value = "squashfs", value_parser = format)]
+    pub(crate) format: ImageFormat,
     /// OS/ARCHITECTURE[/VARIANT], if not the compute nodes'.
     #[arg(long, value_name = "PLATFORM", value_parser = platform)]
     pub(crate) platform: Option<String>,

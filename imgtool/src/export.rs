@@ -41,7 +41,7 @@ pub(crate) fn open(
     let (store, digest) = find(config, identity, image, platform)?;
     let gone = || Error::user(format!("{image} was just removed"));
     let record = store.manifest(&digest)?.ok_or_else(gone)?;
-    let (file, located) = store.open_image(&digest)?;
+    let (file, located) = store.open_squashfs(&digest)?;
     let file = File::from(file);
     let meta = file.metadata().map_err(|e| Error::admin("cannot look at the image").because(e))?;
     Ok(Opened {

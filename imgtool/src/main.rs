@@ -5,6 +5,7 @@
 //! [`mod@pull`] or [`mod@import`] reader, with the user's rights only, and the [`writer`], with the store's.
 
 mod cli;
+mod convert;
 mod copy;
 mod delivery;
 mod doctor;
@@ -30,7 +31,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::ExitCode;
 
-use udi::{Blame, Config, Error, Result};
+use udi::{Blame, Config, Error, ImageFormat, Result};
 
 use cli::{Cli, Command};
 use delivery::Delivered;
@@ -96,20 +97,24 @@ fn config_path<'a>(identity: &Identity, other: Option<&'a Path>) -> Result<&'a P
 fn pull(config: &Config, identity: &Identity, args: &cli::Pull) -> Result<()> {
     // A mistake in the name is told before anything else happens.
     cli::image(&args.image, config)?;
+    convert::check(config, args.format)?;
     let pull = |channel| pull::run(config, identity, args, channel);
-    report(&as_two(config, identity, Purpose::Pull, pull)?, args.json, args.quiet)
+    let purpose = (Purpose::Pull, args.format);
+    report(&as_two(config, identity, purpose, pull)?, args.json, args.quiet)
 }
 
 fn import(config: &Config, identity: &Identity, args: &cli::Import) -> Result<()> {
     let request = import::Request::parse(args, config, identity)?;
+    convert::check(config, args.format)?;
     let import = |channel| import::run(config, identity, args, &request, channel);
-    report(&as_two(config, identity, Purpose::Import, import)?, args.json, args.quiet)
+    let purpose = (Purpose::Import, args.format);
+    report(&as_two(config, identity, purpose, import)?, args.json, args.quiet)
 }
 
 fn receive(config: &Config, identity: &Identity, args: &cli::Receive) -> Result<()> {
     let request = import::Request::received(args, config, identity)?;
     let receive = |channel| import::receive(config, identity, args, &request, channel);
-    let done = as_two(config, identity, Purpose::Import, receive)?;
+    let done = as_two(config, identity, (Purpose::Import, ImageFormat::Squashfs), receive)?;
     let digest = done.digest;
     show::print(&import::Announced::Done { image: done.image, digest, size: done.size }.line()?)
 }
@@ -119,7 +124,7 @@ fn receive(config: &Config, identity: &Identity, args: &cli::Receive) -> Result<
 fn as_two(
     config: &Config,
     identity: &Identity,
-    purpose: Purpose,
+    (purpose, format): (Purpose, ImageFormat),
     read: impl FnOnce(UnixStream) -> Result<Delivered>,
 ) -> Result<Delivered> {
     identity.check_owner(udi_store::Store::open(&config.store)?.owner())?;
@@ -128,7 +133,7 @@ fn as_two(
     match sys::split()? {
         sys::Side::Child => {
             drop(ours);
-            writer::run(config, identity, purpose, theirs);
+            writer::run(config, identity, purpose, format, theirs);
             sys::end()
         }
         sys::Side::Parent(child) => {

@@ -59,6 +59,21 @@ pub(crate) fn writer(store: &Path) -> Result<()> {
     restrict(&rules, None, true)
 }
 
+/// The writer that makes other file systems runs the system's programs, and writes below the
+/// store and the scratch directory.
+pub(crate) fn converter(store: &Path, scratch: &Path) -> Result<()> {
+    let all = AccessFs::from_all(ABI::V3) & !AccessFs::Execute;
+    let read = AccessFs::ReadFile | AccessFs::ReadDir;
+    let programs = ["/usr", "/bin", "/sbin", "/lib", "/lib64"].map(Path::new).to_vec();
+    let rules = [
+        (vec![store, scratch], all),
+        (programs, read | AccessFs::Execute),
+        (vec![Path::new("/proc"), Path::new("/etc"), Path::new("/dev")], read),
+        (vec![Path::new("/dev/null")], read | AccessFs::WriteFile),
+    ];
+    restrict(&rules, None, true)
+}
+
 fn restrict(
     rules: &[(Vec<&Path>, BitFlags<AccessFs>)],
     directory: Option<(BorrowedFd<'_>, BitFlags<AccessFs>)>,

@@ -36,6 +36,43 @@ pub struct ImagesConfig {
     pub local: Vec<GuestPath>,
     /// What becomes of files that ordinary users could not read.
     pub modes: Modes,
+    /// What file systems users may have images packed as, besides squashfs.
+    pub formats: Vec<ImageFormat>,
+    /// Where images are unpacked to be packed as something else than squashfs: a directory that
+    /// the store's owner can write.
+    pub scratch: PathBuf,
+}
+
+/// The file system in an image's file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ImageFormat {
+    /// What every image is packed as at first.
+    #[default]
+    Squashfs,
+    /// Made of the squashfs file, by `mke2fs`.
+    Ext4,
+    /// Made of the squashfs file, by `mkfs.erofs`.
+    Erofs,
+}
+
+impl ImageFormat {
+    /// All, the one first that is mounted if there are several.
+    pub const ALL: [Self; 3] = [Self::Erofs, Self::Ext4, Self::Squashfs];
+
+    /// The name, as the kernel has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Squashfs => "squashfs",
+            Self::Ext4 => "ext4",
+            Self::Erofs => "erofs",
+        }
+    }
+
+    /// The format of this name.
+    pub fn of(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|format| format.name() == name)
+    }
 }
 
 /// A kind of image name, by its prefix.
@@ -72,6 +109,8 @@ impl Default for ImagesConfig {
             types: vec![ImageType::Docker, ImageType::Id, ImageType::User, ImageType::Local],
             local: Vec::new(),
             modes: Modes::Keep,
+            formats: vec![ImageFormat::Squashfs],
+            scratch: "/var/tmp".into(),
         }
     }
 }
