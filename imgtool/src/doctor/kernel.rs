@@ -39,12 +39,13 @@ pub(super) fn file_systems(host: &Host) -> Look {
         .collect();
     let has_caches = host.config.as_ref().is_ok_and(|c| !c.cache.directories.is_empty());
     let mut needed = vec![("squashfs", true), ("overlay", true)];
-    let formats = host.config.as_ref().map(|c| c.images.formats.clone()).unwrap_or_default();
-    needed.extend(formats.iter().map(|f| (f.name(), true)).filter(|(name, _)| *name != "squashfs"));
     if has_caches {
-        needed.push(("xfs", false));
-        if !needed.contains(&("ext4", true)) {
-            needed.push(("ext4", false));
+        needed.extend([("xfs", false), ("ext4", false)]);
+    }
+    for format in host.config.iter().flat_map(|config| &config.images.formats) {
+        match needed.iter_mut().find(|(name, _)| *name == format.name()) {
+            Some((_, always)) => *always = true,
+            None => needed.push((format.name(), true)),
         }
     }
     let mut there = Vec::new();
