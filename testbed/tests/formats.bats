@@ -3,9 +3,14 @@ load lib
 
 setup_file() {
     remove_them
+    # The site allows them, where users pull.
+    configure '$a [images]\nformats = ["squashfs", "ext4", "erofs"]' ctl
     alice 'shifterimg pull -q tiny:1' >/dev/null
 }
-teardown_file() { remove_them; }
+teardown_file() {
+    remove_them
+    restore_config
+}
 remove_them() { alice 'for tag in squashfs ext4 erofs; do shifterimg rm user:alice/format:$tag; done' >/dev/null || true; }
 
 # import FORMAT: alice's tree as an image packed so.
