@@ -11,6 +11,7 @@ use std::sync::Arc;
 mod import {
     pub(crate) mod archive;
     pub(crate) mod docker;
+    pub(crate) mod gzip;
     pub(crate) mod layout;
     pub(crate) mod parts;
     pub(crate) mod sif;

@@ -7,7 +7,7 @@
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
-use udi::{Config, Error, ImageRef, Modes, Result};
+use udi::{Config, Error, ImageFormat, ImageRef, Modes, Result};
 
 /// The image that somebody typed: here without `--image=`, of which the parser speaks.
 pub(crate) fn image(typed: &str, config: &Config) -> Result<ImageRef> {
@@ -28,6 +28,10 @@ fn platform(text: &str) -> std::result::Result<String, String> {
         return Ok(text.to_owned());
     }
     Err("a platform is OS/ARCHITECTURE[/VARIANT], for example linux/arm64".to_owned())
+}
+
+fn format(text: &str) -> std::result::Result<ImageFormat, String> {
+    ImageFormat::of(text).ok_or_else(|| "a format is squashfs, ext4 or erofs".to_owned())
 }
 
 /// Imports container images into the site's image store.
@@ -52,6 +56,13 @@ pub(crate) enum Command {
     Pull(Pull),
     /// Bring an image from a file or directory into the store.
     Import(Import),
+    /// Write an image of the store to a file.
+    Export(Export),
+    /// Send an image to another site's store, by ssh.
+    Copy(Copy),
+    /// Take an image that another site's copy sends.
+    #[command(hide = true)]
+    Receive(Receive),
     /// Log in to a registry, for images that it does not give to everybody.
     Login(Login),
     /// Forget the login to a registry.
@@ -77,6 +88,9 @@ pub(crate) struct Options {
     /// Let users read files that only root could.
     #[arg(long)]
     pub(crate) readable: bool,
+    /// Pack it as this file system, too: squashfs, ext4 or erofs.
+    #[arg(long, value_name = "FORMAT", default_value = "squashfs", value_parser = format)]
+    pub(crate) format: ImageFormat,
     /// OS/ARCHITECTURE[/VARIANT], if not the compute nodes'; of a pull, several.
     #[arg(long = "platform", value_name = "PLATFORM", value_parser = platform, value_delimiter = ',')]
     platforms: Vec<String>,
@@ -121,6 +135,9 @@ impl Options {
         if self.public {
             words.push_str("--public ");
         }
+        if self.format != ImageFormat::default() {
+            words.push_str(&format!("--format {} ", self.format.name()));
+        }
         if !self.platforms.is_empty() {
             words.push_str(&format!("--platform {platform} "));
         }
@@ -143,6 +160,7 @@ pub(crate) struct Pull {
 #[derive(Debug, Args)]
 #[command(after_help = "Sources:\n  \
     docker-archive:FILE[:NAME:TAG]  what docker save, podman save and buildah write\n  \
+    docker-daemon:NAME[:TAG]        what docker or podman has on this machine\n  \
     oci-archive:FILE[:TAG]          an OCI layout in an archive\n  \
     oci:DIRECTORY[:TAG]             an OCI layout, as skopeo and buildah write it\n  \
     dir:DIRECTORY                   the root of a file system\n  \
@@ -151,6 +169,9 @@ pub(crate) struct Pull {
 pub(crate) struct Import {
     #[command(flatten)]
     pub(crate) options: Options,
+    /// Where to keep what a daemon sends, until the image is there.
+    #[arg(long, value_name = "DIRECTORY", default_value = "/var/tmp")]
+    pub(crate) tmpdir: PathBuf,
     /// Where it is: KIND:PATH (see below).
     #[arg(value_name = "SOURCE")]
     pub(crate) source: String,
@@ -177,6 +198,72 @@ pub(crate) struct Logout {
     /// HOST[:PORT], if not the site's default.
     #[arg(value_name = "REGISTRY")]
     pub(crate) registry: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Targets (FILE may be -, standard output):\n  \
+    oci-archive:FILE[:TAG]  for docker, podman, skopeo and umoci: an image with one layer\n  \
+    squashfs:FILE           a copy of the file that compute nodes mount")]
+pub(crate) struct Export {
+    /// Replace the file if it is there.
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// OS/ARCHITECTURE[/VARIANT], if not the compute nodes'.
+    #[arg(long, value_name = "PLATFORM", value_parser = platform)]
+    pub(crate) platform: Option<String>,
+    /// Print the digest only.
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// Print the result as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// The image, as in --image=.
+    #[arg(value_name = "IMAGE")]
+    pub(crate) image: String,
+    /// Where to: KIND:FILE (see below).
+    #[arg(value_name = "TARGET")]
+    pub(crate) target: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Copy {
+    /// Let everybody there use it, not only yourself.
+    #[arg(long)]
+    pub(crate) public: bool,
+    /// OS/ARCHITECTURE[/VARIANT], if not the compute nodes'.
+    #[arg(long, value_name = "PLATFORM", value_parser = platform)]
+    pub(crate) platform: Option<String>,
+    /// Where shifterimg is there, if not where programs are.
+    #[arg(long, value_name = "PATH", default_value = "shifterimg")]
+    pub(crate) program: String,
+    /// Print the digest only.
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// Print the result as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// The image, as in --image=.
+    #[arg(value_name = "IMAGE")]
+    pub(crate) image: String,
+    /// [LOGIN@]HOST[:NAME[:TAG]], a host of the other site; there it is user:LOGIN/NAME:TAG.
+    #[arg(value_name = "DESTINATION")]
+    pub(crate) destination: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Receive {
+    /// Let everybody use it, not only yourself.
+    #[arg(long)]
+    pub(crate) public: bool,
+    /// OS/ARCHITECTURE[/VARIANT], if not the compute nodes'.
+    #[arg(long, value_name = "PLATFORM", value_parser = platform)]
+    pub(crate) platform: Option<String>,
+    /// Show no progress.
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// How to call it: NAME[:TAG].
+    #[arg(value_name = "NAME")]
+    pub(crate) name: String,
 }
 
 #[derive(Debug, Args)]

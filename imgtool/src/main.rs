@@ -5,8 +5,11 @@
 //! [`mod@pull`] or [`mod@import`] reader, with the user's rights only, and the [`writer`], with the store's.
 
 mod cli;
+mod convert;
+mod copy;
 mod delivery;
 mod doctor;
+mod export;
 mod identity;
 mod import;
 mod layer;
@@ -29,7 +32,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::ExitCode;
 
-use udi::{Blame, Config, Error, Result};
+use udi::{Blame, Config, Error, ImageFormat, Result};
 
 use cli::{Cli, Command};
 use delivery::Delivered;
@@ -72,6 +75,9 @@ fn start() -> Result<ExitCode> {
         Command::Doctor(_) => Ok(()),
         Command::Pull(args) => pull(&config, &identity, args),
         Command::Import(args) => import(&config, &identity, args),
+        Command::Export(args) => export::run(&config, &identity, args),
+        Command::Copy(args) => copy::run(&config, &identity, args),
+        Command::Receive(args) => receive(&config, &identity, args),
         Command::Login(args) => login::log_in(&config, &identity, args),
         Command::Logout(args) => login::log_out(&config, &identity, args),
         Command::Images(args) => show::images(&config, &identity, args),
@@ -97,23 +103,47 @@ fn config_path<'a>(identity: &Identity, other: Option<&'a Path>) -> Result<&'a P
 fn pull(config: &Config, identity: &Identity, args: &cli::Pull) -> Result<()> {
     // A mistake in the name is told before anything else happens.
     cli::image(&args.image, config)?;
+    convert::check(config, args.options.format)?;
     let pull = |channels| pull::run(config, identity, args, channels);
     let writers = args.options.platforms(config).len();
     if writers > MAX_PLATFORMS {
         return Err(Error::user(format!("--platform: {writers} of them are too many"))
             .hint(format!("pull for {MAX_PLATFORMS} at a time")));
     }
-    report(&with_writers(writers, config, identity, Purpose::Pull, pull)?, &args.options)
+    let purpose = (Purpose::Pull, args.options.format);
+    report(&with_writers(writers, config, identity, purpose, pull)?, &args.options)
 }
 
 fn import(config: &Config, identity: &Identity, args: &cli::Import) -> Result<()> {
     let request = import::Request::parse(args, config, identity)?;
     args.options.platform(config)?;
-    let import = |mut channels: Vec<UnixStream>| {
-        let channel = channels.pop().ok_or_else(|| Error::bug("there is no writer"))?;
-        Ok(vec![import::run(config, identity, args, &request, channel)?])
+    convert::check(config, args.options.format)?;
+    let import = |channel| import::run(config, identity, args, &request, channel);
+    let purpose = (Purpose::Import, args.options.format);
+    report(&[with_writer(config, identity, purpose, import)?], &args.options)
+}
+
+fn receive(config: &Config, identity: &Identity, args: &cli::Receive) -> Result<()> {
+    let request = import::Request::received(args, config, identity)?;
+    let receive = |channel| import::receive(config, identity, args, &request, channel);
+    let purpose = (Purpose::Import, ImageFormat::Squashfs);
+    let Delivered { image, digest, size, .. } = with_writer(config, identity, purpose, receive)?;
+    show::print(&import::Announced::Done { image, digest, size }.line()?)
+}
+
+/// As [`with_writers`], for one image.
+fn with_writer(
+    config: &Config,
+    identity: &Identity,
+    purpose: (Purpose, ImageFormat),
+    read: impl FnOnce(UnixStream) -> Result<Delivered>,
+) -> Result<Delivered> {
+    let nobody = || Error::bug("there is no writer");
+    let read = |mut channels: Vec<UnixStream>| {
+        let channel = channels.pop().ok_or_else(nobody)?;
+        read(channel).map(|delivered| vec![delivered])
     };
-    report(&with_writers(1, config, identity, Purpose::Import, import)?, &args.options)
+    with_writers(1, config, identity, purpose, read)?.pop().ok_or_else(nobody)
 }
 
 /// Splits into the reader, which does `read` and gives what came of it, and `count` writers, one
@@ -123,7 +153,7 @@ fn with_writers(
     count: usize,
     config: &Config,
     identity: &Identity,
-    purpose: Purpose,
+    (purpose, format): (Purpose, ImageFormat),
     read: impl FnOnce(Vec<UnixStream>) -> Result<Vec<Delivered>>,
 ) -> Result<Vec<Delivered>> {
     identity.check_owner(udi_store::Store::open(&config.store)?.owner())?;
@@ -135,7 +165,7 @@ fn with_writers(
             sys::Side::Child => {
                 // Also those to the others, who shall notice when the reader is gone.
                 drop((ours, channels));
-                writer::run(config, identity, purpose, theirs);
+                writer::run(config, identity, purpose, format, theirs);
                 sys::end()
             }
             sys::Side::Parent(child) => {

@@ -2,10 +2,11 @@
 
 use std::os::unix::fs::MetadataExt;
 
-use udi::ImageRef;
+use udi::{ImageFormat, ImageRef};
 
 use super::report::{failed, of_error, ok, quoted};
 use super::{Host, Look};
+use crate::convert;
 use crate::identity::Environment;
 use crate::registry;
 
@@ -89,4 +90,15 @@ pub(super) fn local_images(host: &Host) -> Look {
         Err(error) => of_error(&error),
     };
     Ok(places.map(look).collect())
+}
+
+/// Besides squashfs, which needs nothing.
+pub(super) fn formats(host: &Host) -> Look {
+    let config = host.config()?;
+    let others = config.images.formats.iter().filter(|f| **f != ImageFormat::Squashfs);
+    let look = |format: &ImageFormat| match convert::check(config, *format) {
+        Ok(()) => ok(format!("{} can be made here", format.name())),
+        Err(error) => of_error(&error),
+    };
+    Ok(others.map(look).collect())
 }

@@ -48,6 +48,13 @@ impl<'a> Contents<'a> {
         self.map.size
     }
 
+    /// The whole file, if it is there without holes.
+    pub(crate) fn whole(&mut self) -> Option<impl Read + '_> {
+        let size = self.map.size;
+        let plain = self.map.pieces.iter().all(|&piece| piece == (0, size));
+        plain.then(|| self.data.take(size))
+    }
+
     /// Hands out the whole file, piece by piece.
     pub(crate) fn each(&mut self, mut give: impl FnMut(Piece<'_>) -> Result<()>) -> Result<()> {
         let mut position = 0;

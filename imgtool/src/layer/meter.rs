@@ -50,6 +50,12 @@ pub(crate) struct Metered<R> {
     meter: Meter,
 }
 
+impl<R> Metered<R> {
+    pub(crate) fn into_inner(self) -> R {
+        self.from
+    }
+}
+
 impl<R: Read> Read for Metered<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let n = self.from.read(buffer)?;

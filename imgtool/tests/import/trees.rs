@@ -59,7 +59,7 @@ fn a_squashfs_file_is_read_and_written_anew() {
     let (_fake, world) = site();
     alice(
         &world,
-        r#"mkdir -p root/etc/deep/er root/none; cd root; echo hello >etc/hello; ln -s hello etc/link; mkfifo etc/fifo; : >etc/empty
+        r#"mkdir -p root/etc/deep/er root/none; cd root; echo hello >etc/hello; ln etc/hello etc/same; ln -s hello etc/link; mkfifo etc/fifo; : >etc/empty
         seq 300000 >etc/deep/long; truncate -s 10M etc/deep/er/holes; chmod 4711 etc/deep/long; touch -d @1000000000 etc/deep/long; cd ..
         for c in gzip zstd lz4 xz; do mksquashfs root $c.squashfs -quiet -no-progress -comp $c >/dev/null; done
         head -c 100000 zstd.squashfs >short.squashfs; head -c 100000 /dev/zero >zeros"#,

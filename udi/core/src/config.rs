@@ -12,8 +12,8 @@ use std::path::Path;
 use crate::{Error, Module, Names, Result};
 
 pub use images::{
-    BlockSize, Compression, CompressionLevel, ImageType, ImagesConfig, Modes, RegistryRule,
-    StoreConfig,
+    BlockSize, Compression, CompressionLevel, ImageFormat, ImageType, ImagesConfig, Modes,
+    RegistryRule, StoreConfig,
 };
 pub use inside::{Batch, EnvConfig, EtcConfig, Home, InsideConfig, Scratch, SiteMount, Workdir};
 pub use node::{Hook, HooksConfig, NodeConfig};

@@ -8,7 +8,7 @@
 //! refs/REGISTRY/REPOSITORY/:TAG    what a name means: per platform a digest, when, by whom
 //! refs/.private/UID/…              the same for what only UID may see
 //! manifests/AA/DIGEST              what a digest is packed as, and what the image says of itself
-//! images/AA/FILE.squashfs          immutable; FILE is the sha256 of the bytes
+//! images/AA/FILE.FORMAT            immutable; FILE is the sha256 of the bytes
 //! layers/AA/DIGEST                 layers as registries have them: a cache
 //! leases/  tmp/                    writers at work
 //! ```

@@ -48,6 +48,11 @@ pub struct ImagesConfig {
     pub compression_level: CompressionLevel,
     /// How many bytes of layers are kept for other images that have them; nothing: none are.
     pub layer_cache: Option<Size>,
+    /// What file systems users may have images packed as, besides squashfs.
+    pub formats: Vec<ImageFormat>,
+    /// Where images are unpacked to be packed as something else than squashfs: a directory that
+    /// the store's owner can write.
+    pub scratch: PathBuf,
 }
 
 /// Bytes of a squashfs block: a power of two from 4 KiB to 1 MiB.
@@ -116,6 +121,38 @@ impl TryFrom<i64> for CompressionLevel {
     }
 }
 
+/// The file system in an image's file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ImageFormat {
+    /// What every image is packed as at first.
+    #[default]
+    Squashfs,
+    /// Made of the squashfs file, by `mke2fs`.
+    Ext4,
+    /// Made of the squashfs file, by `mkfs.erofs`.
+    Erofs,
+}
+
+impl ImageFormat {
+    /// All, the one first that is mounted if there are several.
+    pub const ALL: [Self; 3] = [Self::Erofs, Self::Ext4, Self::Squashfs];
+
+    /// The name, as the kernel has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Squashfs => "squashfs",
+            Self::Ext4 => "ext4",
+            Self::Erofs => "erofs",
+        }
+    }
+
+    /// The format of this name.
+    pub fn of(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|format| format.name() == name)
+    }
+}
+
 /// A kind of image name, by its prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -156,6 +193,8 @@ impl Default for ImagesConfig {
             compression: Compression::default(),
             compression_level: CompressionLevel::default(),
             layer_cache: None,
+            formats: vec![ImageFormat::Squashfs],
+            scratch: "/var/tmp".into(),
         }
     }
 }
