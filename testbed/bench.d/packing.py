@@ -8,7 +8,7 @@ import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
-from cluster import Shell, note, store_on_host
+from cluster import Shell, note, store_on_host, wait_until
 from counted import COUNT, counted
 from pullers import need_packages, registry
 from stats import Estimate, ratios
@@ -77,6 +77,9 @@ def mounted(image, at):
         yield
     finally:
         subprocess.run(["umount", at], check=True)
+        # While anybody holds it, the next mount would be the same one, warm.
+        wait_until(f"{image} to be let go of", lambda: not subprocess.run(
+            ["losetup", "-j", image], capture_output=True, text=True, check=True).stdout)
 
 
 def start(at):

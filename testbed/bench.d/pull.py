@@ -1,8 +1,8 @@
 """(d) Importing: shifterimg pull against what a site would type without us."""
 
 from bulk import in_registry
-from cluster import Shell, note, store_on_host
-from pullers import OTHERS, forget, need_packages, ours, registry_with_tls, theirs
+from cluster import Shell, note
+from pullers import OTHERS, forget, layers_kept, need_packages, ours, registry_with_tls, theirs
 from stats import ratios
 from table import table
 
@@ -21,8 +21,10 @@ def rounds_of(alice, image, rounds):
     for number in range(rounds):
         note(f"{image}: round {number + 1} of {rounds}")
         runs[OURS].append(ours(alice, image, layers_cached=False))
-        if any((store_on_host() / "layers").glob("*")):
-            runs[CACHED].append(ours(alice, image, layers_cached=True))
+        with layers_kept() as known:
+            if known:
+                ours(alice, image, layers_cached=False)
+                runs[CACHED].append(ours(alice, image, layers_cached=True))
         for tool in OTHERS:
             # Once is enough to know that it cannot.
             if number == 0 or runs[tool]:
