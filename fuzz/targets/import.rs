@@ -11,6 +11,7 @@ use std::sync::Arc;
 mod import {
     pub(crate) mod archive;
     pub(crate) mod docker;
+    pub(crate) mod gzip;
     pub(crate) mod layout;
     pub(crate) mod parts;
     pub(crate) mod sif;
@@ -34,6 +35,7 @@ mod import {
 #[path = "../../imgtool/src/layer"]
 mod layer {
     pub(crate) mod archive;
+    pub(crate) mod meter;
     pub(crate) mod record;
     pub(crate) mod sparse;
 }

@@ -9,6 +9,7 @@ mod layer {
     pub(crate) mod archive;
     pub(crate) mod filter;
     pub(crate) mod merge;
+    pub(crate) mod meter;
     pub(crate) mod record;
     mod sparse;
 }
@@ -64,7 +65,7 @@ fuzz_target!(|bytes: &[u8]| {
             layers.push(layer);
         }
     }
-    let Ok(image) = Image::of(&layers, |number| format!("{number}")) else { return };
+    let Ok(image) = Image::of(layers, |number| format!("{number}")) else { return };
     if !image.missing().is_empty() {
         return;
     }

@@ -61,6 +61,7 @@ const CHECKS: &[Check] = &[
     Check { name: "account", on: EVERYWHERE, look: store::account },
     Check { name: "shifterimg", on: USERS, look: store::tool },
     Check { name: "registries", on: USERS, look: site::registries },
+    Check { name: "formats", on: USERS, look: site::formats },
     Check { name: "store", on: EVERYWHERE, look: store::reachable },
     Check { name: "pulling", on: USERS, look: store::writable },
 ];

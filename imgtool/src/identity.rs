@@ -4,11 +4,38 @@ use nix::sys::prctl;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Gid, Uid, User, getresgid, getresuid, setgroups, setresgid, setresuid};
+use std::ffi::{OsStr, OsString};
 
 use udi::{Error, Result};
 
 /// nobody: it owns nothing.
 const NOBODY: u32 = 65534;
+
+/// The user's environment as it was, for what runs with the user's rights only.
+#[derive(Clone, Default)]
+pub(crate) struct Environment(Vec<(OsString, OsString)>);
+
+impl std::fmt::Debug for Environment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Environment(…)")
+    }
+}
+
+impl Environment {
+    /// What a variable says.
+    pub(crate) fn get(&self, name: &str) -> Option<&OsStr> {
+        self.0.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_os_str())
+    }
+
+    #[cfg(test)]
+    pub(crate) fn made_of(variables: &[(&str, &str)]) -> Self {
+        Self(variables.iter().map(|(name, value)| (name.into(), value.into())).collect())
+    }
+
+    pub(crate) fn variables(&self) -> impl Iterator<Item = (&OsStr, &OsStr)> {
+        self.0.iter().map(|(name, value)| (name.as_os_str(), value.as_os_str()))
+    }
+}
 
 /// Who asked for what we do.
 #[derive(Clone, Debug)]
@@ -19,6 +46,7 @@ pub(crate) struct Identity {
     gid: u32,
     /// Whose rights the file mode gave us, or the user's own.
     effective: u32,
+    pub(crate) environment: Environment,
 }
 
 impl Identity {
@@ -46,6 +74,7 @@ impl Identity {
             login,
             gid: gids.real.as_raw(),
             effective: if uid == 0 { 0 } else { uids.effective.as_raw() },
+            environment: Environment(std::env::vars_os().collect()),
         })
     }
 

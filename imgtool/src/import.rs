@@ -1,13 +1,16 @@
 //! Importing: images from files and directories, read with the caller's rights.
 
 mod archive;
+mod daemon;
 mod digest;
 mod directory;
 mod docker;
+mod gzip;
 mod layout;
 mod parts;
+mod receive;
 mod sif;
-mod squashfs;
+pub(crate) mod squashfs;
 mod tree;
 mod typed;
 
@@ -15,7 +18,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
-use udi::{Config, Error, Modes, Result};
+use udi::{Config, Error, ImageInfo, Result};
 
 use crate::cli;
 use crate::delivery::{Delivered, Layers, deliver};
@@ -27,6 +30,7 @@ use crate::source::manifest::{Picked, pick};
 use crate::wire::Job;
 use archive::Archive;
 use parts::Parts;
+pub(crate) use receive::{Announced, receive};
 pub(crate) use typed::Request;
 use typed::{Kind, Typed};
 
@@ -38,23 +42,34 @@ pub(crate) fn run(
     request: &Request,
     channel: UnixStream,
 ) -> Result<Delivered> {
-    let progress = Progress::new(args.quiet);
+    let progress = Progress::new(args.options.quiet);
     let typed = &request.source;
     let opened = open(typed, identity)?;
-    sandbox::reader_of_files(opened.directory())?;
+    let opened = match opened {
+        Opened::Daemons(daemons) => {
+            let mut file = daemon::scratch(&args.tmpdir)?;
+            sandbox::reader_of_files(None)?;
+            daemon::save(daemons, &daemon::name(&typed.path())?, &mut file, &progress)?;
+            Opened::File(file)
+        }
+        opened => {
+            sandbox::reader_of_files(opened.directory())?;
+            opened
+        }
+    };
     let job = Job {
         image: request.image.to_string(),
-        platform: args.platform.as_ref().unwrap_or(&config.images.platform).clone(),
+        platform: args.options.platform(config)?.to_owned(),
         digest: None,
         // What only the caller's rights could read is the caller's alone, as with pull.
         private: request.is_private,
         from: typed.kind.name().to_owned(),
-        readable: args.readable || config.images.modes == Modes::Readable,
+        readable: args.options.is_readable(config),
     };
-    let again = format!("shifterimg import --readable {}", again(args));
+    let again = format!("shifterimg import --readable {}", again(args, &job.platform));
     let work = Work { channel, job, again: &again, progress: &progress, request };
     match (typed.kind, opened) {
-        (Kind::DockerArchive, Opened::File(file)) => {
+        (Kind::DockerArchive | Kind::DockerDaemon, Opened::File(file)) => {
             let archive = Archive::open(file, &typed.path())?;
             let image = docker::Image::open(archive, typed.path(), typed.reference.as_deref())?;
             let reference = image.digest().to_string();
@@ -82,12 +97,13 @@ pub(crate) fn run(
 enum Opened {
     File(std::fs::File),
     Directory(OwnedFd),
+    Daemons(Vec<daemon::Daemon>),
 }
 
 impl Opened {
     fn directory(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
         match self {
-            Self::File(_) => None,
+            Self::File(_) | Self::Daemons(_) => None,
             Self::Directory(directory) => Some(directory.as_fd()),
         }
     }
@@ -101,24 +117,17 @@ fn open(typed: &Typed, identity: &Identity) -> Result<Opened> {
         false => identity.become_user(),
     };
     if identity.uid == 0 {
-        let opened = typed.open()?;
+        let opened = typed.open(&identity.environment)?;
         give_up()?;
         return Ok(opened);
     }
     give_up()?;
-    typed.open()
+    typed.open(&identity.environment)
 }
 
 /// What was typed, to be typed once more.
-fn again(args: &cli::Import) -> String {
-    let mut words = String::new();
-    if args.public {
-        words.push_str("--public ");
-    }
-    if let Some(platform) = &args.platform {
-        words.push_str(&format!("--platform {platform} "));
-    }
-    words + &format!("{} {}", args.source, args.name)
+fn again(args: &cli::Import, platform: &str) -> String {
+    format!("{}{} {}", args.options.again(platform), args.source, args.name)
 }
 
 /// An import under way.
@@ -167,9 +176,10 @@ impl Work<'_> {
         let Self { channel, job, again, progress, request } = self;
         let (platform, readable) = (job.platform.clone(), job.readable);
         progress.say(&format!("{}: {}, for {platform}", request.image, request.source.typed));
+        let said = ImageInfo { platform, ..ImageInfo::default() };
         deliver(channel, job, again, progress, |writer| {
             let mut tree = tree::Tree::new(writer, progress, &request.source, identity.uid);
-            let sent = read(&mut tree).and_then(|()| tree.send(&platform, readable));
+            let sent = read(&mut tree).and_then(|()| tree.send(said, readable));
             sent.map_err(|error| match error.next_steps().is_empty() {
                 true => error.hint(request.source.kind.takes()),
                 false => error,

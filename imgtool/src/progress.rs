@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The progress of one pull.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Progress {
     Bars(MultiProgress),
     Lines,

@@ -1,86 +1,112 @@
 //! Pulling: the reader's side.
 
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
-use udi::{Config, DockerRef, Error, ImageRef, Modes, Result};
+use udi::{Config, DockerRef, Error, ImageRef, Result};
+use udi_store::{Layers, Store};
 
 use crate::cli;
-use crate::delivery::{Delivered, Layers, deliver};
+use crate::delivery::{self, Delivered, deliver};
 use crate::identity::Identity;
 use crate::progress::{Progress, size};
-use crate::registry::{Endpoint, Files, Registry};
+use crate::registry::{Endpoint, Found, Logins, Registry};
 use crate::sandbox;
-use crate::source::Source;
-use crate::source::manifest::pick;
+use crate::source::manifest::{Picked, pick};
+use crate::source::{Kept, Source};
 use crate::wire::Job;
 
-/// Pulls as the user, who hands to `channel` what came.
+/// Pulls as the user, who hands to `channels` what came: one image for each platform.
 pub(crate) fn run(
     config: &Config,
     identity: &Identity,
     args: &cli::Pull,
-    channel: UnixStream,
-) -> Result<Delivered> {
+    channels: Vec<UnixStream>,
+) -> Result<Vec<Delivered>> {
     let asked = cli::image(&args.image, config)?;
     let docker = registry_name(&asked)?;
-    let files = confine(identity)?;
-    let progress = Progress::new(args.quiet);
-
-    let endpoint = Endpoint::of(config, docker);
-    let credentials = files.find(&endpoint.host, &endpoint.repository);
-    let registry = Arc::new(Registry::new(endpoint, credentials)?);
-    sandbox::reader()?;
-    let platform = args.platform.as_deref().unwrap_or(&config.images.platform);
+    let endpoint = Endpoint::of(config, docker).through_proxy(config, &identity.environment)?;
+    let found = confine(identity, &endpoint)?;
+    let progress = Progress::new(args.options.quiet);
+    let registry = Arc::new(Registry::new(endpoint, found, progress.clone())?);
+    let layers = match config.images.layer_cache {
+        Some(_) => Store::open(&config.store)?.layers().map(Arc::new),
+        None => None,
+    };
+    sandbox::reader(layers.as_deref().map(AsFd::as_fd))?;
     let reference = match (docker.digest(), docker.tag()) {
         (Some(digest), _) => digest.as_str(),
         (None, tag) => tag.unwrap_or(&config.images.default_tag),
     };
-    let picked = pick(&*registry, reference, platform)?;
-    let bytes: u64 = picked.layers.iter().map(|l| l.size).sum();
-    let private = args.private || (registry.is_personal() && !args.public);
-    progress.say(&format!(
-        "{asked}: {} for {platform}, {}, {} from {}",
-        picked.digest.short(),
-        match picked.layers.len() {
-            1 => "1 layer".to_owned(),
-            n => format!("{n} layers"),
-        },
-        size(bytes),
-        registry.endpoint().name()
-    ));
-    if private && !args.private {
-        progress.say("the registry answered only with your login: the image will be yours alone (--public shares it)");
-    }
+    let pull = Pull { config, args, asked: &asked, registry, layers, progress: &progress };
+    // Nothing is fetched for one platform if there is nothing for another.
+    let platforms = args.options.platforms(config).into_iter();
+    let all = platforms.map(|platform| Ok((platform, pick(&*pull.registry, reference, platform)?)));
+    let all: Vec<(&str, Picked)> = all.collect::<Result<_>>()?;
+    let each = all.iter().zip(channels);
+    each.map(|((platform, picked), channel)| pull.one(platform, picked, channel)).collect()
+}
 
-    let readable = args.readable || config.images.modes == Modes::Readable;
-    let job = Job {
-        image: asked.to_string(),
-        platform: platform.to_owned(),
-        digest: Some(picked.digest.clone()),
-        private,
-        from: registry.endpoint().name(),
-        readable,
-    };
-    let again = format!("shifterimg pull --readable {}", again(args));
-    let source: Arc<dyn Source> = registry;
-    let delivered = deliver(channel, job, &again, &progress, |writer| {
-        let (source, picked, progress) = (&source, &picked, &progress);
-        Layers { source, picked, writer, progress, readable }.send()
-    })?;
-    // The digest that was typed is told after the name, not in it.
-    Ok(Delivered { image: asked.name(), platform: picked.info.platform, ..delivered })
+/// A pull under way.
+struct Pull<'a> {
+    config: &'a Config,
+    args: &'a cli::Pull,
+    asked: &'a ImageRef,
+    registry: Arc<Registry>,
+    /// What was kept for images like this.
+    layers: Option<Arc<Layers>>,
+    progress: &'a Progress,
+}
+
+impl Pull<'_> {
+    fn one(&self, platform: &str, picked: &Picked, channel: UnixStream) -> Result<Delivered> {
+        let Self { config, args, asked, registry, progress, .. } = self;
+        let bytes: u64 = picked.layers.iter().map(|l| l.size).sum();
+        let private = args.private || (registry.is_personal() && !args.options.public);
+        progress.say(&format!(
+            "{asked}: {} for {platform}, {}, {} from {}",
+            picked.digest.short(),
+            match picked.layers.len() {
+                1 => "1 layer".to_owned(),
+                n => format!("{n} layers"),
+            },
+            size(bytes),
+            registry.endpoint().name()
+        ));
+        if private && !args.private {
+            progress.say("the registry answered only with your login: the image will be yours alone (--public shares it)");
+        }
+        let readable = args.options.is_readable(config);
+        let job = Job {
+            image: asked.to_string(),
+            platform: platform.to_owned(),
+            digest: Some(picked.digest.clone()),
+            private,
+            from: registry.endpoint().name(),
+            readable,
+        };
+        let again = format!("shifterimg pull --readable {}", again(args, platform));
+        let source: Arc<dyn Source> = Arc::clone(registry) as _;
+        let keeps = config.images.layer_cache.is_some() && !private;
+        let delivered = deliver(channel, job, &again, progress, |writer| {
+            let source: Arc<dyn Source> = match keeps {
+                true => {
+                    Arc::new(Kept { source, layers: self.layers.clone(), keep: writer.keeping() })
+                }
+                false => source,
+            };
+            delivery::Layers { source: &source, picked, writer, progress, readable }.send()
+        })?;
+        // The digest that was typed is told after the name, not in it.
+        Ok(Delivered { image: asked.name(), platform: picked.info.platform.clone(), ..delivered })
+    }
 }
 
 /// What was typed, but for how to print: it must mean the same once more.
-fn again(args: &cli::Pull) -> String {
-    let flags = [(args.private, "--private "), (args.public, "--public ")];
-    let mut words: String =
-        flags.iter().filter(|(given, _)| *given).map(|(_, flag)| *flag).collect();
-    if let Some(platform) = &args.platform {
-        words.push_str(&format!("--platform {platform} "));
-    }
-    words + &args.image
+fn again(args: &cli::Pull, platform: &str) -> String {
+    let private = if args.private { "--private " } else { "" };
+    format!("{private}{}{}", args.options.again(platform), args.image)
 }
 
 fn registry_name(image: &ImageRef) -> Result<&DockerRef> {
@@ -91,10 +117,11 @@ fn registry_name(image: &ImageRef) -> Result<&DockerRef> {
     }
 }
 
-/// Gives up all rights but the user's; gives the user's logins.
-fn confine(identity: &Identity) -> Result<Files> {
+/// Gives up all rights but the user's; gives the user's login.
+fn confine(identity: &Identity, endpoint: &Endpoint) -> Result<Found> {
+    let find = || Logins::of(&identity.environment).find(&endpoint.host, &endpoint.repository);
     // Root's own logins can only be read as root, and nobody else can have written them.
-    let of_root = (identity.uid == 0).then(Files::read);
+    let of_root = (identity.uid == 0).then(find);
     identity.become_user()?;
-    Ok(of_root.unwrap_or_else(Files::read))
+    Ok(of_root.unwrap_or_else(find))
 }

@@ -1,30 +1,39 @@
 //! Talking to a registry: the OCI distribution protocol, as far as pulling needs it.
 
+mod access;
 mod answer;
+mod auth_file;
 mod blob;
 mod challenge;
 mod credentials;
 mod endpoint;
+mod helper;
+mod logins;
+mod patience;
+mod proxy;
 
-pub(crate) use credentials::{Credentials, Files};
+pub(crate) use auth_file::place;
+pub(crate) use credentials::Credentials;
 pub(crate) use endpoint::Endpoint;
+pub(crate) use logins::{Found, Logins};
+pub(crate) use proxy::proxy;
 
 use std::sync::Mutex;
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
-use ureq::http::{HeaderMap, Response, StatusCode};
+use ureq::http::{HeaderMap, Response, StatusCode, Uri};
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::{Agent, Body};
 
 use udi::{Digest, Error, Result};
 
+use crate::progress::Progress;
 use crate::source::manifest::Layer;
 use crate::source::{MAX_DOCUMENT, Source};
-use challenge::Challenge;
+use access::Login;
+use patience::{Asked, Patience};
 
-/// Tries of a request that fails for reasons that pass.
-const TRIES: u32 = 4;
 const MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, \
     application/vnd.docker.distribution.manifest.list.v2+json, \
     application/vnd.oci.image.manifest.v1+json, \
@@ -37,12 +46,16 @@ const BUNDLES: [&str; 4] = [
     "/etc/ssl/cert.pem",
 ];
 
+type Sent = std::result::Result<Response<Body>, ureq::Error>;
+
 /// One repository of one registry.
 pub(crate) struct Registry {
     agent: Agent,
     endpoint: Endpoint,
-    credentials: Option<Credentials>,
+    found: Found,
     login: Mutex<Login>,
+    patience: Patience,
+    progress: Progress,
 }
 
 impl std::fmt::Debug for Registry {
@@ -51,23 +64,13 @@ impl std::fmt::Debug for Registry {
     }
 }
 
-/// How far we had to go to be let in.
-#[derive(Debug, Default)]
-struct Login {
-    /// The header; nothing until the registry asks.
-    authorization: Option<String>,
-    /// Whether the user's credentials are in use: only after nobody was refused.
-    personal: bool,
-}
-
 impl Registry {
     /// Reads certificates, and talks to nobody yet.
-    pub(crate) fn new(endpoint: Endpoint, credentials: Option<Credentials>) -> Result<Self> {
+    pub(crate) fn new(endpoint: Endpoint, found: Found, progress: Progress) -> Result<Self> {
         let tls = TlsConfig::builder().root_certs(roots(&endpoint)?).build();
         let agent = Agent::config_builder()
             .tls_config(tls)
-            // Registries and ways to them come from the site's configuration only.
-            .proxy(None)
+            .proxy(endpoint.via.as_ref().map(|via| via.proxy.clone()))
             .http_status_as_error(false)
             .https_only(!endpoint.http)
             .max_redirects(5)
@@ -77,12 +80,8 @@ impl Registry {
             .timeout_recv_response(Some(Duration::from_secs(60)))
             .build()
             .new_agent();
-        Ok(Self { agent, endpoint, credentials, login: Mutex::default() })
-    }
-
-    /// Whether the registry answered only because of who asked.
-    pub(crate) fn is_personal(&self) -> bool {
-        self.login.lock().is_ok_and(|login| login.personal)
+        let (login, patience) = (Mutex::default(), Patience::default());
+        Ok(Self { agent, endpoint, found, login, patience, progress })
     }
 
     pub(crate) fn endpoint(&self) -> &Endpoint {
@@ -91,31 +90,38 @@ impl Registry {
 
     /// A small document: a manifest or a configuration.
     fn document(&self, path: &str, accept: &str) -> Result<Vec<u8>> {
-        let mut response = self.get(path, &[("accept", accept)])?;
-        let read = response.body_mut().with_config().limit(MAX_DOCUMENT).read_to_vec();
-        read.map_err(|error| self.endpoint.failure(&error))
+        let mut tries = 1;
+        loop {
+            let mut response = self.get(path, &[("accept", accept)])?;
+            let read = response.body_mut().with_config().limit(MAX_DOCUMENT).read_to_vec();
+            let error = match read {
+                Ok(bytes) => return Ok(bytes),
+                Err(error) => error,
+            };
+            let failure = self.endpoint.failure(&error);
+            if !endpoint::may_pass(&error) || !self.is_patient(tries, &failure, Asked::default()) {
+                return Err(failure);
+            }
+            tries += 1;
+        }
     }
 
-    /// Asks for `path` below the repository until the answer is a good one, or a final one.
+    /// Asks for `path` below the repository; a refusal is an error.
     fn get(&self, path: &str, headers: &[(&str, &str)]) -> Result<Response<Body>> {
+        let response = self.answer(path, headers)?;
+        match response.status().is_success() {
+            true => Ok(response),
+            false => Err(self.refusal(path, response)),
+        }
+    }
+
+    /// Asks until the answer is a good one, or a final one: as nobody first, then as the user.
+    fn answer(&self, path: &str, headers: &[(&str, &str)]) -> Result<Response<Body>> {
         let url = self.endpoint.url(path);
-        let mut tries = 0;
         let mut asked_again = false;
         loop {
-            let response = match self.send(&url, headers) {
-                Ok(response) => response,
-                Err(error) if tries < TRIES && endpoint::may_pass(&error) => {
-                    tries += 1;
-                    pause(tries, None);
-                    continue;
-                }
-                Err(error) => return Err(self.endpoint.failure(&error)),
-            };
+            let response = self.ask(path, || self.send(&url, headers))?;
             let status = response.status();
-            if status.is_success() {
-                return Ok(response);
-            }
-            let refused = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
             if status == StatusCode::UNAUTHORIZED && !asked_again {
                 // The first time, or a token that has expired.
                 asked_again = true;
@@ -123,27 +129,90 @@ impl Registry {
                     continue;
                 }
             }
-            // Some registries hide what a stranger may not see.
-            if (refused || status == StatusCode::NOT_FOUND)
-                && self.log_in(response.headers(), true)?
-            {
+            // Some registries hide what a stranger may not see, or answer strangers less often.
+            let refused = matches!(
+                status,
+                StatusCode::UNAUTHORIZED
+                    | StatusCode::FORBIDDEN
+                    | StatusCode::NOT_FOUND
+                    | StatusCode::TOO_MANY_REQUESTS
+            );
+            if refused && self.log_in(response.headers(), true)? {
                 continue;
             }
-            let passes = status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS;
-            if passes && tries < TRIES {
-                tries += 1;
-                pause(tries, retry_after(response.headers()));
-                continue;
-            }
-            return Err(self.endpoint.refusal(path, response, self.credentials.is_some()));
+            return Ok(response);
         }
     }
 
-    fn send(
+    /// Sends until there is an answer, or what stands in the way does not pass.
+    fn ask(&self, path: &str, send: impl Fn() -> Sent) -> Result<Response<Body>> {
+        self.ask_at(&self.endpoint, path, send)
+    }
+
+    fn ask_at(
         &self,
-        url: &str,
-        headers: &[(&str, &str)],
-    ) -> std::result::Result<Response<Body>, ureq::Error> {
+        endpoint: &Endpoint,
+        path: &str,
+        send: impl Fn() -> Sent,
+    ) -> Result<Response<Body>> {
+        let mut tries = 1;
+        loop {
+            let (error, asked) = match send() {
+                Ok(response) => {
+                    let status = response.status();
+                    let many = status == StatusCode::TOO_MANY_REQUESTS;
+                    let fault = status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED;
+                    if !many && !fault || many && self.can_log_in() {
+                        return Ok(response);
+                    }
+                    let asked = asked(response.headers());
+                    (endpoint.refusal(path, response, &self.found), asked)
+                }
+                Err(error) => {
+                    let failure = endpoint.failure(&error);
+                    if !endpoint::may_pass(&error) {
+                        return Err(failure);
+                    }
+                    (failure, Asked::default())
+                }
+            };
+            if !self.is_patient(tries, &error, asked) {
+                return Err(error);
+            }
+            tries += 1;
+        }
+    }
+
+    /// Waits before the next try, and says why; or says that it is enough.
+    fn is_patient(&self, tries: u32, error: &Error, asked: Asked) -> bool {
+        let what = error.what();
+        self.patience.wait(tries, asked, |line| self.progress.say(&format!("{what}; {line}")))
+    }
+
+    fn refusal(&self, path: &str, response: Response<Body>) -> Error {
+        self.endpoint.refusal(path, response, &self.found)
+    }
+
+    /// Asks another server than the registry: by HTTPS, unless the site has it asked without.
+    fn fetch_elsewhere(&self, url: &str, headers: &[(&str, &str)]) -> Result<Response<Body>> {
+        let place = url.parse::<Uri>().ok();
+        let host = place.as_ref().and_then(|uri| uri.authority()).map_or("", |a| a.as_str());
+        let plain = self.endpoint.plain.iter().any(|p| p == host);
+        let scheme = place.as_ref().and_then(|uri| uri.scheme_str());
+        if scheme != Some("https") && !(scheme == Some("http") && plain) {
+            return Err(Error::user("only https is trusted"));
+        }
+        let there = Endpoint { host: host.to_owned(), mirrored: false, ..self.endpoint.clone() };
+        self.ask_at(&there, "", || {
+            let mut request = self.agent.get(url).config().https_only(!plain).build();
+            for (name, value) in headers {
+                request = request.header(*name, *value);
+            }
+            request.call()
+        })
+    }
+
+    fn send(&self, url: &str, headers: &[(&str, &str)]) -> Sent {
         let mut request = self.agent.get(url);
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -154,93 +223,15 @@ impl Registry {
         }
         request.call()
     }
-
-    /// Answers a challenge; as nobody first, with the user's credentials when that was not
-    /// enough (`personal`). Gives whether there is a new answer to try.
-    fn log_in(&self, headers: &HeaderMap, personal: bool) -> Result<bool> {
-        let mut login = self.login.lock().map_err(|_| Error::bug("a login failed badly"))?;
-        if personal && (login.personal || self.credentials.is_none()) {
-            return Ok(false);
-        }
-        let challenge = headers
-            .get_all("www-authenticate")
-            .iter()
-            .find_map(|h| Challenge::parse(h.to_str().ok()?));
-        let challenge = match challenge {
-            Some(challenge) => challenge,
-            // A 403 or a 404 comes without one: ask for it where all registries have one.
-            None if personal => match self.challenge()? {
-                Some(challenge) => challenge,
-                None => return Ok(false),
-            },
-            None => return Ok(false),
-        };
-        let personal = personal || login.personal;
-        let credentials = self.credentials.as_ref().filter(|_| personal);
-        let authorization = match (challenge, credentials) {
-            (Challenge::Basic, Some(credentials)) => credentials.basic(),
-            (Challenge::Basic, None) => None,
-            (Challenge::Bearer { realm, service, scope }, credentials) => {
-                let scope = scope
-                    .unwrap_or_else(|| format!("repository:{}:pull", self.endpoint.repository));
-                self.token(&realm, service.as_deref(), &scope, credentials)?
-            }
-        };
-        let Some(authorization) = authorization else { return Ok(false) };
-        login.authorization = Some(authorization);
-        login.personal = personal;
-        Ok(true)
-    }
-
-    fn challenge(&self) -> Result<Option<Challenge>> {
-        let response =
-            self.agent.get(self.endpoint.root()).call().map_err(|e| self.endpoint.failure(&e))?;
-        let headers = response.headers().get_all("www-authenticate");
-        Ok(headers.iter().find_map(|header| Challenge::parse(header.to_str().ok()?)))
-    }
-
-    /// A token for pulling; nothing if the registry gives us none.
-    fn token(
-        &self,
-        realm: &str,
-        service: Option<&str>,
-        scope: &str,
-        credentials: Option<&Credentials>,
-    ) -> Result<Option<String>> {
-        if !realm.starts_with("https://") && !self.endpoint.http {
-            return Err(Error::user(format!(
-                "{} wants a password sent in the open, to {realm}",
-                self.endpoint.host
-            )));
-        }
-        let mut request = self.agent.get(realm).query("scope", scope);
-        if let Some(service) = service {
-            request = request.query("service", service);
-        }
-        if let Some(basic) = credentials.and_then(Credentials::basic) {
-            request = request.header("authorization", basic);
-        }
-        let response = match credentials.and_then(Credentials::identity_token) {
-            None => request.call(),
-            Some(token) => self.agent.post(realm).send_form([
-                ("grant_type", "refresh_token"),
-                ("client_id", "shifterimg"),
-                ("service", service.unwrap_or("")),
-                ("scope", scope),
-                ("refresh_token", token),
-            ]),
-        };
-        let mut response = response.map_err(|error| self.endpoint.failure(&error))?;
-        if !response.status().is_success() {
-            return Ok(None);
-        }
-        let body = response.body_mut().with_config().limit(1 << 20).read_to_vec();
-        let body = body.map_err(|error| self.endpoint.failure(&error))?;
-        Ok(challenge::token(&body).map(|token| format!("Bearer {token}")))
-    }
 }
 
 impl Source for Registry {
+    /// The first byte is asked for: a registry may know the blob and still refuse it.
+    fn gives_everybody(&self, layer: &Layer) -> bool {
+        let path = format!("blobs/{}", layer.digest);
+        self.get(&path, &[("range", "bytes=0-0")]).is_ok() && !self.is_personal()
+    }
+
     fn manifest(&self, reference: &str) -> Result<Vec<u8>> {
         self.document(&format!("manifests/{reference}"), MANIFESTS)
     }
@@ -290,12 +281,6 @@ fn roots(endpoint: &Endpoint) -> Result<RootCerts> {
     })
 }
 
-/// Half a second, one, two, four; or what the registry asks for, up to half a minute.
-fn pause(tries: u32, asked: Option<Duration>) {
-    let ours = Duration::from_millis(250 << tries.min(6));
-    std::thread::sleep(asked.unwrap_or(ours).min(Duration::from_secs(30)));
-}
-
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    headers.get("retry-after")?.to_str().ok()?.parse().ok().map(Duration::from_secs)
+fn asked(headers: &HeaderMap) -> Asked {
+    Asked::of(|name| headers.get(name)?.to_str().ok())
 }

@@ -160,7 +160,7 @@ pub(crate) fn rm(config: &Config, identity: &Identity, args: &cli::Rm) -> Result
 
 /// What `image` means to the user, read with the user's rights alone: what somebody else keeps
 /// private is not there.
-fn find(
+pub(crate) fn find(
     config: &Config,
     identity: &Identity,
     image: &str,

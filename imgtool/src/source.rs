@@ -1,7 +1,9 @@
 //! Where an image's manifest, configuration and layers come from.
 
+mod kept;
 pub(crate) mod manifest;
 mod origin;
 pub(crate) mod stream;
 
+pub(crate) use kept::{Keep, Kept};
 pub(crate) use origin::{MAX_DOCUMENT, Source};

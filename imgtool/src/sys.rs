@@ -7,11 +7,8 @@ use std::ffi::OsString;
 use udi::{Error, Result};
 
 /// What of the user's environment we look at; nothing else stays, also not for libraries.
-const KEPT: [&str; 9] = [
+const KEPT: [&str; 6] = [
     "HOME",
-    "DOCKER_CONFIG",
-    "REGISTRY_AUTH_FILE",
-    "XDG_RUNTIME_DIR",
     "TERM",
     "NO_COLOR",
     "COLUMNS",

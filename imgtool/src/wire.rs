@@ -78,6 +78,19 @@ pub(crate) enum ToWriter {
     },
     Leave,
     Finish(Box<Described>),
+    /// A layer to be kept, of this many bytes; among contents, whenever it comes.
+    Layer {
+        number: u32,
+        size: u64,
+        digest: Digest,
+    },
+    LayerData {
+        number: u32,
+        bytes: Vec<u8>,
+    },
+    LayerEnd(u32),
+    /// A layer that was kept was of use.
+    LayerUsed(Digest),
 }
 
 /// From the writer to the reader.
@@ -136,6 +149,13 @@ impl ToWriter {
             Self::Link { name, nth } => frame(to, 11, &[&nth.to_le_bytes(), name]),
             Self::Leave => frame(to, 12, &[]),
             Self::Finish(described) => frame(to, 13, &[&json(described)?]),
+            Self::Layer { number, size, digest } => {
+                let (number, size) = (number.to_le_bytes(), size.to_le_bytes());
+                frame(to, 14, &[&number, &size, digest.as_str().as_bytes()])
+            }
+            Self::LayerData { number, bytes } => Self::send_layer_data(to, *number, bytes),
+            Self::LayerEnd(number) => frame(to, 16, &[&number.to_le_bytes()]),
+            Self::LayerUsed(digest) => frame(to, 17, &[digest.as_str().as_bytes()]),
         }
     }
 
@@ -177,6 +197,14 @@ impl ToWriter {
                 let described = serde_json::from_slice(&bytes).map_err(io::Error::from)?;
                 return Ok(Self::Finish(Box::new(described)));
             }
+            14 => Self::Layer {
+                number: fields.u32()?,
+                size: u64::from_le_bytes(fields.take()?),
+                digest: fields.digest()?,
+            },
+            15 => Self::LayerData { number: fields.u32()?, bytes: fields.rest() },
+            16 => Self::LayerEnd(fields.u32()?),
+            17 => Self::LayerUsed(fields.digest()?),
             _ => return Err(broken()),
         };
         if fields.0.is_empty() { Ok(message) } else { Err(broken()) }
@@ -185,6 +213,15 @@ impl ToWriter {
     /// Sends contents without copying them first.
     pub(crate) fn send_data(to: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
         bytes.chunks(PIECE).try_for_each(|piece| frame(to, 3, &[piece]))
+    }
+
+    /// The same for a layer that is to be kept.
+    pub(crate) fn send_layer_data(
+        to: &mut impl Write,
+        number: u32,
+        bytes: &[u8],
+    ) -> io::Result<()> {
+        frame(to, 15, &[&number.to_le_bytes(), bytes])
     }
 }
 
@@ -259,6 +296,11 @@ impl Fields<'_> {
         Ok(first.to_vec())
     }
 
+    fn digest(&mut self) -> io::Result<Digest> {
+        let text = self.rest();
+        std::str::from_utf8(&text).ok().and_then(|text| text.parse().ok()).ok_or_else(broken)
+    }
+
     fn rest(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.0).to_vec()
     }
@@ -304,6 +346,15 @@ mod tests {
                     links
                 }),
             (name(), any::<u32>()).prop_map(|(name, nth)| ToWriter::Link { name, nth }),
+            any::<(u32, u64, [u8; 32])>().prop_map(|(number, size, digest)| ToWriter::Layer {
+                number,
+                size,
+                digest: Digest::from_bytes(&digest)
+            }),
+            (any::<u32>(), name())
+                .prop_map(|(number, bytes)| ToWriter::LayerData { number, bytes }),
+            any::<u32>().prop_map(ToWriter::LayerEnd),
+            any::<[u8; 32]>().prop_map(|digest| ToWriter::LayerUsed(Digest::from_bytes(&digest))),
         ]
     }
 

@@ -1,25 +1,30 @@
 //! The writer: the store's owner, who believes nothing it is told.
 //!
-//! It has no network, parses no foreign format and runs no program. What it gets are plain
+//! It has no network, parses no foreign format and, unless somebody asks for another file system
+//! than squashfs ([`convert`]), runs no program. What it gets are plain
 //! contents and a tree; names, order, depth, counts and sizes are checked here and in
 //! `squashfs`.
+
+mod layers;
 
 use nix::sys::signal::{SigSet, Signal};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use sha2::{Digest as _, Sha256};
 use std::fs::File;
-use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::net::UnixStream;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use squashfs::{Contents, Inode, Options, Tree, Writer};
-use udi::{Blame, Config, Digest, Error, ImageRef, Modes, Result};
+use udi::{Blame, Compression, Config, Digest, Error, ImageFormat, ImageRef, Modes, Result};
 use udi_store::publish::{Claim, Keeper, Lease, Name, Temp};
 use udi_store::{Entry, Packed, Store};
 
+use crate::convert;
 use crate::identity::Identity;
 use crate::sandbox;
 use crate::wire::{Described, Job, ToReader, ToWriter};
+use layers::Keeping;
 
 /// More names than any image has.
 const MAX_ENTRIES: u64 = 50_000_000;
@@ -39,7 +44,13 @@ pub(crate) enum Purpose {
 }
 
 /// Runs the writer's side of `channel` to the end; what goes wrong is told to the reader.
-pub(crate) fn run(config: &Config, identity: &Identity, purpose: Purpose, channel: UnixStream) {
+pub(crate) fn run(
+    config: &Config,
+    identity: &Identity,
+    purpose: Purpose,
+    format: ImageFormat,
+    channel: UnixStream,
+) {
     let mut answers = match channel.try_clone() {
         Ok(answers) => answers,
         Err(_) => return,
@@ -51,19 +62,19 @@ pub(crate) fn run(config: &Config, identity: &Identity, purpose: Purpose, channe
         ours.add(signal);
     }
     let result = match ours.thread_block() {
-        Ok(()) => serve(config, identity, purpose, channel, &mut answers),
+        Ok(()) => serve(config, identity, (purpose, format), channel, &mut answers),
         Err(error) => Err(Error::bug("cannot wait with signals").because(error)),
     };
-    let answer = result.unwrap_or_else(|error| ToReader::Failed {
-        blame: format!("{:?}", error.blame()),
-        what: error.what(),
-        hint: error
-            .next_steps()
-            .first()
-            .and_then(|hint| hint.strip_prefix("hint: ").map(str::to_owned)),
-    });
+    let answer = result.unwrap_or_else(|error| told(&error));
     // If the reader is gone nobody is left to be told.
     let _ = answer.send(&mut answers);
+}
+
+/// An error, as it is told to the other process.
+pub(crate) fn told(error: &Error) -> ToReader {
+    let steps = error.next_steps();
+    let hint = steps.first().and_then(|hint| hint.strip_prefix("hint: ").map(str::to_owned));
+    ToReader::Failed { blame: format!("{:?}", error.blame()), what: error.what(), hint }
 }
 
 /// The error that a `Failed` stands for.
@@ -82,15 +93,50 @@ pub(crate) fn failure(blame: &str, what: String, hint: Option<String>) -> Error 
 fn serve(
     config: &Config,
     identity: &Identity,
-    purpose: Purpose,
+    (purpose, format): (Purpose, ImageFormat),
     from: UnixStream,
     answers: &mut UnixStream,
 ) -> Result<ToReader> {
     let store = Store::open(&config.store)?;
     identity.become_owner(store.owner())?;
-    sandbox::writer(store.path())?;
+    let converts = format != ImageFormat::Squashfs;
+    match converts {
+        true => sandbox::converter(store.path(), &config.images.scratch)?,
+        false => sandbox::writer(store.path())?,
+    }
     let keeper = store.keeper()?;
     keeper.tidy();
+    let (answer, name) = publish(config, identity, purpose, (&store, &keeper), from, answers)?;
+    if !converts {
+        return Ok(answer);
+    }
+    let mut lease = wait(&keeper, name.entry.digest.hex(), None, identity, answers)?;
+    let gone = || {
+        let mut polled = [PollFd::new(&*answers, PollFlags::empty())];
+        let _ = poll(&mut polled, Some(&Timespec::default()));
+        polled[0].revents().contains(PollFlags::HUP)
+    };
+    let (store, keeper, name) = (&store, &keeper, &name);
+    let work = convert::Work { config, store, keeper, name, format, given_up: &gone };
+    let bytes = work.run(&mut lease)?;
+    Ok(match answer {
+        ToReader::Done { file, .. } => ToReader::Done { file, size: bytes },
+        ToReader::Have { readable, unreadable, .. } => {
+            ToReader::Have { size: bytes, readable, unreadable }
+        }
+        other => other,
+    })
+}
+
+/// Publishes what the reader sends, as squashfs; gives the name that it has now.
+fn publish(
+    config: &Config,
+    identity: &Identity,
+    purpose: Purpose,
+    (store, keeper): (&Store, &Keeper<'_>),
+    from: UnixStream,
+    answers: &mut UnixStream,
+) -> Result<(ToReader, Name)> {
     let mut from = std::io::BufReader::with_capacity(512 << 10, from);
     let ToWriter::Job(job) = receive(&mut from)? else { return Err(nonsense("no job")) };
     let modes = if job.readable { Modes::Readable } else { Modes::Keep };
@@ -103,19 +149,20 @@ fn serve(
         Some(digest) => digest.hex().to_owned(),
         None => unknown(),
     };
-    let mut lease = wait(&keeper, &key, None, identity, answers)?;
+    let mut lease = wait(keeper, &key, None, identity, answers)?;
     if let Some(digest) = &job.digest
         // A file that names an image is no proof that its owner has the image.
         && (purpose == Purpose::Pull
             || identity.is_admin(store.owner())
             || store.may_read(digest, identity.uid, &[])?)
-        && let Some(have) = have(&keeper, &lease, &named(digest), modes)?
+        && let Some(have) = have(keeper, &lease, &named(digest), modes)?
     {
-        return Ok(have);
+        return Ok((have, named(digest)));
     }
     tell(answers, &ToReader::Go)?;
     let temp = keeper.temp(&lease)?;
-    let (temp, size, described) = pack(&mut from, temp, &mut lease)?;
+    let keeping = Keeping::new(keeper, config, &job);
+    let (temp, size, described) = pack(&mut from, temp, options(config), keeping, &mut lease)?;
     let file = sha256(&temp, &mut lease)?;
     let Described { info, unreadable } = described;
     if unreadable.examples.len() > 8 || unreadable.examples.iter().any(|e| e.len() > 16 << 10) {
@@ -130,16 +177,16 @@ fn serve(
         Some(_) => None,
         // Somebody may be at work on the same image, or have brought it meanwhile.
         None => {
-            let turn = wait(&keeper, digest.hex(), Some(&mut lease), identity, answers)?;
-            if let Some(have) = have(&keeper, &turn, &name, modes)? {
-                return Ok(have);
+            let turn = wait(keeper, digest.hex(), Some(&mut lease), identity, answers)?;
+            if let Some(have) = have(keeper, &turn, &name, modes)? {
+                return Ok((have, name));
             }
             Some(turn)
         }
     };
     let packed = Packed { id: file.clone(), format: "squashfs".into(), size, unreadable };
     keeper.publish(turn.as_ref().unwrap_or(&lease), temp, packed, modes, info, &name)?;
-    Ok(ToReader::Done { file, size })
+    Ok((ToReader::Done { file, size }, name))
 }
 
 /// Gives the name to an image that is in the store.
@@ -229,10 +276,25 @@ fn wait(
     }
 }
 
-fn pack(from: &mut impl Read, temp: Temp, lease: &mut Lease) -> Result<(Temp, u64, Described)> {
+/// How the site wants images packed.
+fn options(config: &Config) -> Options {
+    let images = &config.images;
+    let level = match images.compression {
+        Compression::Zstd => Some(images.compression_level.level()),
+        Compression::None => None,
+    };
+    Options { block_size: images.block_size.bytes(), level, ..Options::default() }
+}
+
+fn pack(
+    from: &mut impl Read,
+    temp: Temp,
+    options: Options,
+    mut keeping: Keeping<'_>,
+    lease: &mut Lease,
+) -> Result<(Temp, u64, Described)> {
     let file = temp.file.try_clone().map_err(full)?;
-    let out = BufWriter::with_capacity(1 << 20, file);
-    let mut writer = Writer::new(out, Options::default()).map_err(full)?;
+    let mut writer = Writer::new(file, options).map_err(full)?;
     let mut contents = Vec::new();
     let mut bytes = 0u64;
     loop {
@@ -243,7 +305,8 @@ fn pack(from: &mut impl Read, temp: Temp, lease: &mut Lease) -> Result<(Temp, u6
                 .filter(|&t| t <= MAX_BYTES)
                 .ok_or_else(|| too_large("16 TiB of files"))
         };
-        match receive(from)? {
+        let Some(message) = keeping.see(receive(from)?, lease)? else { continue };
+        match message {
             ToWriter::Begin => writer.begin().map_err(full)?,
             ToWriter::Data(data) => {
                 bytes = grow(bytes, data.len() as u64)?;
@@ -263,10 +326,11 @@ fn pack(from: &mut impl Read, temp: Temp, lease: &mut Lease) -> Result<(Temp, u6
     }
     let tree = writer.into_tree().map_err(full)?;
     let (size, described) = plant(from, tree, &contents, lease)?;
+    temp.file.set_len(size).map_err(full)?;
     Ok((temp, size, described))
 }
 
-fn plant<W: Write + Seek>(
+fn plant<W: Read + Write + Seek>(
     from: &mut impl Read,
     mut tree: Tree<W>,
     contents: &[Contents],

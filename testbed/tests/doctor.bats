@@ -137,6 +137,11 @@ tells() {
     tells ctl registries 'registry.mirror = "mirror/hub" is no registry' 'registry.example.org:5000/hub'
 }
 
+@test "a proxy that is none" {
+    own ctl '1i [images]\nproxy = "socks5://proxy:1080"'
+    tells ctl registries 'images.proxy is no proxy.s address' 'set it to http://HOST:PORT'
+}
+
 @test "what the site mounts is not on the node" {
     own c1 '$a [[mount]]\nfrom = "/no/such/project"'
     tells c1 "site's files" '/no/such/project \(\[\[mount\]\]\) is not on this node' 'mount it or put it there'

@@ -118,7 +118,7 @@ digest_of() { skopeo inspect --raw --tls-verify=false "docker://$REGISTRY/$1" | 
     run alice 'shifterimg pull registry:5001/secret:1'
     assert_failure 1
     assert_line 'shifterimg: the registry registry:5001 wants a login for secret (authentication required)'
-    assert_line 'hint: log in with: docker login registry:5001   (or podman login registry:5001); then pull again'
+    assert_line 'hint: log in with: shifterimg login registry:5001; then pull again'
     run alice 'REGISTRY_AUTH_FILE=~/login.json shifterimg pull registry:5001/secret:1'
     assert_success
     assert_line --partial 'the registry answered only with your login: the image will be yours alone (--public shares it)'
@@ -127,7 +127,7 @@ digest_of() { skopeo inspect --raw --tls-verify=false "docker://$REGISTRY/$1" | 
 @test "… and one that sends us to a server of tokens does, too" {
     run alice 'shifterimg pull registry:5002/secret:1'
     assert_failure 1
-    assert_line 'hint: log in with: docker login registry:5002   (or podman login registry:5002); then pull again'
+    assert_line 'hint: log in with: shifterimg login registry:5002; then pull again'
     run alice 'mkdir -p .docker && cp login.json .docker/config.json && shifterimg pull registry:5002/secret:1; rm -r .docker'
     assert_success
 }
@@ -194,6 +194,24 @@ digest_of() { skopeo inspect --raw --tls-verify=false "docker://$REGISTRY/$1" | 
     assert_failure 1
     assert_line --partial 'linux/amd64'
     assert_line --regexp '^hint: '
+}
+
+@test "several platforms are pulled at once, each a file of its own; and none if one is missing" {
+    alice 'shifterimg rm both:1 both:1' >/dev/null 2>&1 || true
+    run alice 'shifterimg pull --json --platform linux/amd64,linux/arm64 --platform linux/amd64 both:1 2>/dev/null | jq -r ".[] | .platform, .digest"'
+    assert_success
+    assert_equal "${#lines[@]}" 4
+    assert_equal "${lines[0]} ${lines[2]}" 'linux/amd64 linux/arm64'
+    assert_not_equal "${lines[1]}" "${lines[3]}"
+    assert_equal "$(alice 'shifterimg lookup --platform linux/arm64 both:1')" "${lines[3]}"
+    run alice 'shifterimg pull --platform linux/amd64 --platform linux/arm64 both:1 2>&1'
+    assert_line --regexp '^docker:docker\.io/library/both:1@sha256:[0-9a-f]{64} \(linux/arm64\)$'
+    before=$(store images; store manifests)
+    run alice 'shifterimg pull --platform linux/amd64,linux/riscv64 both:1'
+    assert_failure 1
+    assert_line --regexp '^shifterimg: the image is for .* only, not for linux/riscv64$'
+    assert_equal "$(store images; store manifests)" "$before"
+    assert_equal "$(store leases)" ''
 }
 
 @test "… and of a manifest list, Docker's form of an index" {

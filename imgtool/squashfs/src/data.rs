@@ -1,8 +1,11 @@
 //! The contents of files: blocks, fragments, holes.
 
 use std::collections::VecDeque;
-use std::io::{self, Seek, SeekFrom, Write};
+use std::hash::{DefaultHasher, Hasher};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::sync::mpsc::{Receiver, TryRecvError};
+
+use hashbrown::HashTable;
 
 use crate::pool::{Block, Pool, gone};
 use crate::tree::Tree;
@@ -14,6 +17,11 @@ const START: u64 = 96;
 const STORED: u32 = 1 << 24;
 /// The fragment number of a file without one.
 pub(crate) const NO_FRAGMENT: u32 = u32::MAX;
+
+/// Fragments that are kept when they were read back: copies of a directory come file by file.
+const READ_BACK: usize = 8;
+/// Bytes that are compared at once.
+const COMPARED: usize = 64 << 10;
 
 /// The contents of one file, to be named in the tree, by one inode or by several.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -32,6 +40,26 @@ pub(crate) struct Extent {
     pub(crate) offset: u32,
 }
 
+/// A file as it is kept: of a million files almost all are small.
+#[derive(Clone, Copy, Debug)]
+struct File {
+    size: u32,
+    /// The fragment, or the place among the large ones.
+    number: u32,
+    /// `LARGE`, or the offset in the fragment.
+    offset: u32,
+    hash: u32,
+}
+
+const LARGE: u32 = u32::MAX;
+
+/// A file that has blocks of its own.
+#[derive(Clone, Debug)]
+struct Large {
+    extent: Extent,
+    hash: u32,
+}
+
 /// A fragment block: the ends of many small files.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Fragment {
@@ -42,32 +70,50 @@ pub(crate) struct Fragment {
 /// A block on its way: results are taken in the order of submission.
 #[derive(Debug)]
 enum Pending {
-    Hole,
+    Hole(usize),
     Block(usize, Receiver<io::Result<Block>>),
+    /// The blocks of a large file are complete.
+    End(usize),
     Fragment(Receiver<io::Result<Block>>),
+}
+
+/// The file that is being written.
+#[derive(Debug, Default)]
+struct Open {
+    size: u64,
+    sparse: u64,
+    /// Its place among the large ones, as soon as it has a block.
+    large: Option<usize>,
 }
 
 /// Takes the contents of files.
 #[derive(Debug)]
-pub struct Writer<W: Write + Seek> {
+pub struct Writer<W: Read + Write + Seek> {
     pub(crate) out: W,
     pub(crate) options: Options,
     pub(crate) position: u64,
-    pub(crate) extents: Vec<Extent>,
+    files: Vec<File>,
+    large: Vec<Large>,
+    /// Files by what is in them, for finding those that come twice.
+    known: HashTable<u32>,
+    known_large: HashTable<u32>,
     /// Lengths of all blocks of all files, in order.
     words: Vec<u32>,
     pub(crate) fragments: Vec<Fragment>,
     pool: Pool,
     pending: VecDeque<Pending>,
-    submitted_words: usize,
+    /// Of the large file whose blocks are being written.
+    hash: DefaultHasher,
     submitted_fragments: u32,
     block: Vec<u8>,
     fragment: Vec<u8>,
+    /// Fragments that were read back, the latest first.
+    read_back: VecDeque<(u32, Vec<u8>)>,
     spares: Vec<Vec<u8>>,
-    open: bool,
+    open: Option<Open>,
 }
 
-impl<W: Write + Seek> Writer<W> {
+impl<W: Read + Write + Seek> Writer<W> {
     /// Begins an image at the start of `out`.
     pub fn new(mut out: W, options: Options) -> io::Result<Self> {
         if !options.block_size.is_power_of_two() || !(4096..=1 << 20).contains(&options.block_size)
@@ -79,35 +125,30 @@ impl<W: Write + Seek> Writer<W> {
             out,
             options,
             position: START,
-            extents: Vec::new(),
+            files: Vec::new(),
+            large: Vec::new(),
+            known: HashTable::new(),
+            known_large: HashTable::new(),
             words: Vec::new(),
             fragments: Vec::new(),
             pool: Pool::start(options.threads, options.level)?,
             pending: VecDeque::new(),
-            submitted_words: 0,
+            hash: DefaultHasher::new(),
             submitted_fragments: 0,
             block: Vec::with_capacity(options.block_size as usize),
             fragment: Vec::with_capacity(options.block_size as usize),
+            read_back: VecDeque::new(),
             spares: Vec::new(),
-            open: false,
+            open: None,
         })
     }
 
     /// Begins a file.
     pub fn begin(&mut self) -> io::Result<()> {
-        if self.open || self.extents.len() >= u32::MAX as usize {
+        if self.open.is_some() || self.files.len() >= LARGE as usize {
             return Err(invalid("a file begins before the one before it has ended"));
         }
-        self.open = true;
-        self.extents.push(Extent {
-            start: 0,
-            size: 0,
-            sparse: 0,
-            first_word: self.submitted_words,
-            words: 0,
-            fragment: NO_FRAGMENT,
-            offset: 0,
-        });
+        self.open = Some(Open::default());
         Ok(())
     }
 
@@ -148,26 +189,56 @@ impl<W: Write + Seek> Writer<W> {
 
     /// Ends the file.
     pub fn end(&mut self) -> io::Result<Contents> {
-        let words = self.current()?.words;
-        if !self.block.is_empty() {
-            if words == 0 {
-                self.keep_fragment()?;
-            } else {
-                self.submit_block()?;
-            }
+        let is_large = self.current()?.large.is_some();
+        if !self.block.is_empty() && is_large {
+            self.submit_block()?;
         }
-        self.open = false;
-        u32::try_from(self.extents.len() - 1).map(Contents).map_err(|_| invalid("too many files"))
+        let open = self.open.take().unwrap_or_default();
+        let file = match open.large {
+            Some(number) => {
+                let extent = &mut self.large[number].extent;
+                (extent.size, extent.sparse) = (open.size, open.sparse);
+                self.pending.push_back(Pending::End(number));
+                let number = u32::try_from(number).map_err(|_| invalid("too many files"))?;
+                File { size: 0, number, offset: LARGE, hash: 0 }
+            }
+            None if self.block.is_empty() => {
+                File { size: 0, number: NO_FRAGMENT, offset: 0, hash: 0 }
+            }
+            None => self.keep_fragment()?,
+        };
+        self.files.push(file);
+        u32::try_from(self.files.len() - 1).map(Contents).map_err(|_| invalid("too many files"))
     }
 
     /// All contents are there; the tree follows.
     pub fn into_tree(mut self) -> io::Result<Tree<W>> {
-        if self.open {
+        if self.open.is_some() {
             return Err(invalid("the tree begins before the last file has ended"));
         }
         self.submit_fragment()?;
         self.drain(0)?;
+        // Nobody asks for these any more, and the tree wants memory too.
+        self.known = HashTable::new();
+        self.known_large = HashTable::new();
+        self.read_back.clear();
         Tree::new(self)
+    }
+
+    pub(crate) fn extent(&self, contents: Contents) -> Option<Extent> {
+        let file = self.files.get(contents.0 as usize)?;
+        if file.offset == LARGE {
+            return self.large.get(file.number as usize).map(|large| large.extent.clone());
+        }
+        Some(Extent {
+            start: 0,
+            size: u64::from(file.size),
+            sparse: 0,
+            first_word: 0,
+            words: 0,
+            fragment: file.number,
+            offset: file.offset,
+        })
     }
 
     /// The lengths of the blocks of one file.
@@ -175,18 +246,35 @@ impl<W: Write + Seek> Writer<W> {
         &self.words[extent.first_word..extent.first_word + extent.words]
     }
 
-    fn current(&mut self) -> io::Result<&mut Extent> {
-        match self.extents.last_mut() {
-            Some(extent) if self.open => Ok(extent),
-            _ => Err(invalid("contents outside of a file")),
-        }
+    fn current(&mut self) -> io::Result<&mut Open> {
+        self.open.as_mut().ok_or_else(|| invalid("contents outside of a file"))
     }
 
     fn grow(&mut self, bytes: u64) -> io::Result<()> {
-        let extent = self.current()?;
-        extent.size =
-            extent.size.checked_add(bytes).ok_or_else(|| invalid("the file is too large"))?;
+        let open = self.current()?;
+        open.size = open.size.checked_add(bytes).ok_or_else(|| invalid("the file is too large"))?;
         Ok(())
+    }
+
+    /// The place of the open file among the large ones.
+    fn large(&mut self) -> io::Result<usize> {
+        let next = self.large.len();
+        let open = self.current()?;
+        if let Some(number) = open.large {
+            return Ok(number);
+        }
+        open.large = Some(next);
+        let extent = Extent {
+            start: 0,
+            size: 0,
+            sparse: 0,
+            first_word: 0,
+            words: 0,
+            fragment: NO_FRAGMENT,
+            offset: 0,
+        };
+        self.large.push(Large { extent, hash: 0 });
+        Ok(next)
     }
 
     fn submit_block(&mut self) -> io::Result<()> {
@@ -198,33 +286,79 @@ impl<W: Write + Seek> Writer<W> {
         let next = self.spare();
         let raw = std::mem::replace(&mut self.block, next);
         let answer = self.pool.compress(raw)?;
-        self.submit(Pending::Block(self.extents.len() - 1, answer))
+        let number = self.large()?;
+        self.submit(Pending::Block(number, answer))
     }
 
     fn submit_hole(&mut self, bytes: u64) -> io::Result<()> {
         self.current()?.sparse += bytes;
-        self.submit(Pending::Hole)
+        let number = self.large()?;
+        self.submit(Pending::Hole(number))
     }
 
     fn submit(&mut self, pending: Pending) -> io::Result<()> {
-        self.current()?.words += 1;
-        self.submitted_words += 1;
         self.pending.push_back(pending);
         self.drain(self.options.threads * 4)
     }
 
     /// A file of less than a block shares a block with others.
-    fn keep_fragment(&mut self) -> io::Result<()> {
+    fn keep_fragment(&mut self) -> io::Result<File> {
+        let hash = hash_of(&self.block);
+        let size = self.block.len() as u32;
+        let twin = self.known.find(spread(hash), |&number| {
+            let file = &self.files[number as usize];
+            file.hash == hash && file.size == size
+        });
+        if let Some(&twin) = twin {
+            let twin = self.files[twin as usize];
+            if self.is_fragment(twin)? {
+                self.block.clear();
+                return Ok(twin);
+            }
+        }
         if self.fragment.len() + self.block.len() > self.options.block_size as usize {
             self.submit_fragment()?;
         }
-        let fragment = self.submitted_fragments;
-        let offset = u32::try_from(self.fragment.len()).unwrap_or(0);
-        let extent = self.current()?;
-        extent.fragment = fragment;
-        extent.offset = offset;
+        let number = self.submitted_fragments;
+        let offset = self.fragment.len() as u32;
         self.fragment.append(&mut self.block);
-        Ok(())
+        let files = &self.files;
+        self.known.insert_unique(spread(hash), files.len() as u32, |&other| {
+            files.get(other as usize).map_or(0, |file| spread(file.hash))
+        });
+        Ok(File { size, number, offset, hash })
+    }
+
+    /// Whether the open file, all of it in the block, is what `twin` is.
+    fn is_fragment(&mut self, twin: File) -> io::Result<bool> {
+        let range = twin.offset as usize..twin.offset as usize + twin.size as usize;
+        if twin.number == self.submitted_fragments {
+            return Ok(self.fragment.get(range) == Some(&self.block));
+        }
+        let found = self.read_back.iter().position(|(number, _)| *number == twin.number);
+        let (number, raw) = match found.and_then(|at| self.read_back.remove(at)) {
+            Some(found) => found,
+            None => (twin.number, self.read_fragment(twin.number)?),
+        };
+        let same = raw.get(range) == Some(&self.block);
+        self.read_back.truncate(READ_BACK - 1);
+        self.read_back.push_front((number, raw));
+        Ok(same)
+    }
+
+    fn read_fragment(&mut self, number: u32) -> io::Result<Vec<u8>> {
+        if number as usize >= self.fragments.len() {
+            self.drain(0)?;
+        }
+        let Fragment { start, word } = *self.fragments.get(number as usize).ok_or_else(gone)?;
+        let mut bytes = vec![0; (word & (STORED - 1)) as usize];
+        self.out.seek(SeekFrom::Start(start))?;
+        self.out.read_exact(&mut bytes)?;
+        self.out.seek(SeekFrom::Start(self.position))?;
+        if word & STORED != 0 {
+            return Ok(bytes);
+        }
+        zstd::bulk::decompress(&bytes, self.options.block_size as usize)
     }
 
     fn submit_fragment(&mut self) -> io::Result<()> {
@@ -249,14 +383,21 @@ impl<W: Write + Seek> Writer<W> {
     /// Writes blocks that are ready, and waits until at most `allowed` are left.
     fn drain(&mut self, allowed: usize) -> io::Result<()> {
         while let Some(first) = self.pending.front() {
-            let (is_fragment, file, answer) = match first {
-                Pending::Hole => {
-                    self.words.push(0);
+            let (file, answer) = match first {
+                Pending::Hole(file) => {
+                    let file = *file;
                     self.pending.pop_front();
+                    self.word(file, 0);
                     continue;
                 }
-                Pending::Block(file, answer) => (false, *file, answer),
-                Pending::Fragment(answer) => (true, 0, answer),
+                Pending::End(file) => {
+                    let file = *file;
+                    self.pending.pop_front();
+                    self.end_large(file)?;
+                    continue;
+                }
+                Pending::Block(file, answer) => (Some(*file), answer),
+                Pending::Fragment(answer) => (None, answer),
             };
             let block = if self.pending.len() > allowed {
                 answer.recv().map_err(|_| gone())??
@@ -271,15 +412,17 @@ impl<W: Write + Seek> Writer<W> {
             let length =
                 u32::try_from(block.bytes.len()).map_err(|_| invalid("a block is too large"))?;
             let word = if block.stored { length | STORED } else { length };
-            if is_fragment {
-                self.fragments.push(Fragment { start: self.position, word });
-            } else {
-                let extent = &mut self.extents[file];
-                // Holes before it have no place, so the first real block is the start.
-                if extent.start == 0 {
-                    extent.start = self.position;
+            match file {
+                None => self.fragments.push(Fragment { start: self.position, word }),
+                Some(file) => {
+                    self.word(file, word);
+                    self.hash.write(&block.bytes);
+                    let extent = &mut self.large[file].extent;
+                    // Holes before it have no place, so the first real block is the start.
+                    if extent.start == 0 {
+                        extent.start = self.position;
+                    }
                 }
-                self.words.push(word);
             }
             self.out.write_all(&block.bytes)?;
             self.position += u64::from(length);
@@ -288,6 +431,84 @@ impl<W: Write + Seek> Writer<W> {
         }
         Ok(())
     }
+
+    /// The next block of a large file has this length.
+    fn word(&mut self, file: usize, word: u32) {
+        let extent = &mut self.large[file].extent;
+        if extent.words == 0 {
+            extent.first_word = self.words.len();
+            self.hash = DefaultHasher::new();
+        }
+        extent.words += 1;
+        self.words.push(word);
+        self.hash.write_u32(word);
+    }
+
+    /// All blocks of a large file are written, the last of all: if they were there before,
+    /// what comes next is written over them.
+    fn end_large(&mut self, file: usize) -> io::Result<()> {
+        self.hash.write_u64(self.large[file].extent.size);
+        let hash = self.hash.finish() as u32;
+        self.large[file].hash = hash;
+        let twin = self.known_large.find(spread(hash), |&twin| {
+            let twin = &self.large[twin as usize];
+            let (old, new) = (&twin.extent, &self.large[file].extent);
+            twin.hash == hash && old.size == new.size && self.words(old) == self.words(new)
+        });
+        let Some(&twin) = twin else {
+            let large = &self.large;
+            self.known_large.insert_unique(spread(hash), file as u32, |&other| {
+                large.get(other as usize).map_or(0, |large| spread(large.hash))
+            });
+            return Ok(());
+        };
+        let (old, new) = (self.large[twin as usize].extent.clone(), &self.large[file].extent);
+        let (start, first_word) = (new.start, new.first_word);
+        if start != 0 {
+            let same = self.is_same(old.start, start)?;
+            if same {
+                self.position = start;
+            }
+            self.out.seek(SeekFrom::Start(self.position))?;
+            if !same {
+                return Ok(());
+            }
+        }
+        self.words.truncate(first_word);
+        self.large[file].extent = old;
+        Ok(())
+    }
+
+    /// Whether what was written from `start` on stands at `old` too.
+    fn is_same(&mut self, old: u64, start: u64) -> io::Result<bool> {
+        let (mut one, mut other) = (vec![0; COMPARED], vec![0; COMPARED]);
+        let length = self.position - start;
+        let mut done = 0;
+        while done < length {
+            let now = usize::try_from(length - done).map_or(COMPARED, |left| left.min(COMPARED));
+            for (at, buffer) in [(old, &mut one), (start, &mut other)] {
+                self.out.seek(SeekFrom::Start(at + done))?;
+                self.out.read_exact(&mut buffer[..now])?;
+            }
+            if one[..now] != other[..now] {
+                return Ok(false);
+            }
+            done += now as u64;
+        }
+        Ok(true)
+    }
+}
+
+/// What tells files apart at first sight; whether they are the same only their bytes say.
+fn hash_of(bytes: &[u8]) -> u32 {
+    let mut hash = DefaultHasher::new();
+    hash.write(bytes);
+    hash.finish() as u32
+}
+
+/// As the table wants it: it looks at the highest bits and at the lowest.
+fn spread(hash: u32) -> u64 {
+    u64::from(hash).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 /// Whether all bytes are zero.

@@ -7,7 +7,7 @@ use crate::invalid;
 use crate::metadata::Place;
 
 /// What every inode says.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Meta {
     /// Permission bits, set-user-ID, set-group-ID, sticky.
     pub mode: u16,

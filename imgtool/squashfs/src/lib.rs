@@ -30,8 +30,8 @@ use std::io;
 pub struct Options {
     /// Bytes of a block: a power of two from 4 KiB to 1 MiB.
     pub block_size: u32,
-    /// Level of zstd.
-    pub level: i32,
+    /// Level of zstd; nothing leaves contents as they are.
+    pub level: Option<i32>,
     /// Threads that compress.
     pub threads: usize,
 }
@@ -39,7 +39,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { block_size: 128 << 10, level: 3, threads }
+        Self { block_size: 128 << 10, level: Some(3), threads }
     }
 }
 

@@ -25,13 +25,13 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
-    pub(crate) fn start(threads: usize, level: i32) -> io::Result<Self> {
+    pub(crate) fn start(threads: usize, level: Option<i32>) -> io::Result<Self> {
         let (sender, receiver) = channel::<Job>();
         let receiver = Arc::new(Mutex::new(receiver));
         let threads = (0..threads.max(1))
             .map(|_| {
                 let jobs = Arc::clone(&receiver);
-                let mut compressor = Compressor::new(level)?;
+                let mut compressor = level.map(Compressor::new).transpose()?;
                 std::thread::Builder::new().spawn(move || work(&jobs, &mut compressor))
             })
             .collect::<io::Result<_>>()?;
@@ -60,7 +60,7 @@ pub(crate) fn gone() -> io::Error {
     io::Error::other("a compressing thread died")
 }
 
-fn work(jobs: &Mutex<Receiver<Job>>, compressor: &mut Compressor<'_>) {
+fn work(jobs: &Mutex<Receiver<Job>>, compressor: &mut Option<Compressor<'_>>) {
     loop {
         let job = match jobs.lock() {
             Ok(receiver) => receiver.recv(),
@@ -68,7 +68,10 @@ fn work(jobs: &Mutex<Receiver<Job>>, compressor: &mut Compressor<'_>) {
         };
         let Ok((raw, answer)) = job else { return };
         // Nobody waits for the answer if the writer gave up.
-        let _ = answer.send(compress(compressor, raw));
+        let _ = answer.send(match compressor {
+            Some(compressor) => compress(compressor, raw),
+            None => Ok(Block { bytes: raw, stored: true, spare: Vec::new() }),
+        });
     }
 }
 

@@ -100,8 +100,14 @@ fn names(
     }
 }
 
+/// Blocks so small that most files have some.
+const SMALL: Options = Options { block_size: 4096, level: Some(1), threads: 1 };
+
 fn image(nodes: &BTreeMap<String, Node>, threads: usize) -> Vec<u8> {
-    let options = Options { block_size: 4096, level: 1, threads };
+    image_with(nodes, Options { threads, ..SMALL })
+}
+
+fn image_with(nodes: &BTreeMap<String, Node>, options: Options) -> Vec<u8> {
     let mut writer = Writer::new(Cursor::new(Vec::new()), options).unwrap();
     let mut all = Vec::new();
     contents(&mut writer, nodes, &mut all);
@@ -109,7 +115,15 @@ fn image(nodes: &BTreeMap<String, Node>, threads: usize) -> Vec<u8> {
     tree.enter(b"", META).unwrap();
     names(&mut tree, nodes, &mut all.into_iter());
     tree.leave().unwrap();
-    tree.finish().unwrap().0.into_inner()
+    cut(tree)
+}
+
+/// The image alone.
+fn cut(tree: Tree<Cursor<Vec<u8>>>) -> Vec<u8> {
+    let (out, size) = tree.finish().unwrap();
+    let mut image = out.into_inner();
+    image.truncate(size as usize);
+    image
 }
 
 fn flatten(at: &str, nodes: &BTreeMap<String, Node>, out: &mut BTreeMap<String, Option<Vec<u8>>>) {
@@ -162,6 +176,73 @@ proptest! {
     fn the_image_does_not_depend_on_the_threads(nodes in tree()) {
         prop_assert_eq!(image(&nodes, 1), image(&nodes, 4));
     }
+}
+
+/// Bytes that do not compress, of which `seed` says which.
+fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut random = seed;
+    let next = |_| {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (random >> 56) as u8
+    };
+    (0..length).map(next).collect()
+}
+
+fn tree_of(files: impl Iterator<Item = Vec<u8>>) -> BTreeMap<String, Node> {
+    let file = |bytes| Node::File(vec![Piece::Bytes(bytes)]);
+    files.enumerate().map(|(n, bytes)| (format!("file-{n:04}"), file(bytes))).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+    #[test]
+    fn files_that_come_again_are_read_back_as_they_are(
+        files in prop::collection::vec((0..4u64, prop::sample::select(vec![0, 1, 900, 4095, 4096, 4097, 9000, 12_288])), 0..40),
+        threads in 1usize..4,
+    ) {
+        let nodes = tree_of(files.into_iter().map(|(seed, length)| match seed {
+            // Some are empty blocks, or have them.
+            0 => vec![0; length],
+            1 => [vec![0; length / 4096 * 4096], noise(1, length % 4096)].concat(),
+            seed => noise(seed, length),
+        }));
+        let mut expected = BTreeMap::new();
+        flatten("", &nodes, &mut expected);
+        prop_assert_eq!(read_back(image(&nodes, threads)), expected);
+    }
+}
+
+#[test]
+fn a_file_that_comes_again_takes_no_place() {
+    for length in [3000, 4096, 50_000] {
+        let files = |copies: u64| {
+            // Many others between, so that it is not in memory any more.
+            let others = (10..60).map(|seed| noise(seed, 3000));
+            let nodes = tree_of((0..copies).map(|_| noise(7, length)).chain(others));
+            image(&nodes, 2).len()
+        };
+        // Names and inodes are all that is added.
+        assert!(files(40) - files(1) < 2000 + 4096, "{length}: {} and {}", files(1), files(40));
+    }
+    // A difference in the last byte is one.
+    for length in [3000, 50_000] {
+        let mut other = noise(7, length);
+        other[length - 1] ^= 1;
+        let nodes = tree_of([noise(7, length), other].into_iter());
+        let mut expected = BTreeMap::new();
+        flatten("", &nodes, &mut expected);
+        assert_eq!(read_back(image(&nodes, 2)), expected);
+    }
+}
+
+#[test]
+fn contents_may_be_left_as_they_are() {
+    let nodes = tree_of([vec![7; 50_000], vec![8; 300]].into_iter());
+    let mut expected = BTreeMap::new();
+    flatten("", &nodes, &mut expected);
+    let plain = image_with(&nodes, Options { level: None, threads: 2, ..SMALL });
+    assert!(plain.len() > 50_000);
+    assert_eq!(read_back(plain), expected);
 }
 
 #[test]

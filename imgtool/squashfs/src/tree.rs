@@ -1,7 +1,7 @@
 //! The tree: inodes, directories, and the tables that end the image.
 
 use std::collections::HashMap;
-use std::io::{self, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 
 use crate::data::{Contents, Writer};
 use crate::directory::{self, Entry};
@@ -9,13 +9,16 @@ use crate::inode::{Head, Kind, Meta, Special};
 use crate::metadata::{Place, Table};
 use crate::{NAME_MAX, invalid};
 
+/// Names compress well, also where contents are left as they are.
+const METADATA_LEVEL: i32 = 3;
+
 /// An inode with several names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Inode(u32);
 
 /// Takes names, depth first; in each directory in the order of their bytes.
 #[derive(Debug)]
-pub struct Tree<W: Write + Seek> {
+pub struct Tree<W: Read + Write + Seek> {
     data: Writer<W>,
     inodes: Table,
     directories: Table,
@@ -44,9 +47,9 @@ struct Shared {
     kind: Kind,
 }
 
-impl<W: Write + Seek> Tree<W> {
+impl<W: Read + Write + Seek> Tree<W> {
     pub(crate) fn new(data: Writer<W>) -> io::Result<Self> {
-        let level = data.options.level;
+        let level = data.options.level.unwrap_or(METADATA_LEVEL);
         Ok(Self {
             data,
             inodes: Table::new(level)?,
@@ -111,12 +114,8 @@ impl<W: Write + Seek> Tree<W> {
     ) -> io::Result<Inode> {
         let number = self.number()?;
         let head = self.head(meta, number)?;
-        let extent = self
-            .data
-            .extents
-            .get(contents.0 as usize)
-            .ok_or_else(|| invalid("no such contents"))?;
-        let inode = head.file(extent, self.data.words(extent), links);
+        let extent = self.data.extent(contents).ok_or_else(|| invalid("no such contents"))?;
+        let inode = head.file(&extent, self.data.words(&extent), links);
         self.add(name, &inode, number, Kind::File, links)
     }
 
@@ -166,13 +165,14 @@ impl<W: Write + Seek> Tree<W> {
         self.push(entry)
     }
 
-    /// Writes the tables; gives back `out` and the image's size.
+    /// Writes the tables; gives back `out` and the image's size, after which `out` may have
+    /// remains of files that came twice: they are to be cut off.
     pub fn finish(mut self) -> io::Result<(W, u64)> {
         let root = self.root.ok_or_else(|| invalid("the tree has no root"))?;
         if !self.open.is_empty() || !self.shared.is_empty() {
             return Err(invalid("fewer names than announced"));
         }
-        let level = self.data.options.level;
+        let level = self.data.options.level.unwrap_or(METADATA_LEVEL);
         let inode_table = self.data.position;
         let inodes = self.inodes.finish()?;
         put(&mut self.data, &inodes.bytes)?;
@@ -298,14 +298,14 @@ impl<W: Write + Seek> Tree<W> {
     }
 }
 
-fn put<W: Write + Seek>(data: &mut Writer<W>, bytes: &[u8]) -> io::Result<()> {
+fn put<W: Read + Write + Seek>(data: &mut Writer<W>, bytes: &[u8]) -> io::Result<()> {
     data.out.write_all(bytes)?;
     data.position += bytes.len() as u64;
     Ok(())
 }
 
 /// Writes a table and the list of its blocks; gives the place of the list.
-fn indexed<W: Write + Seek>(data: &mut Writer<W>, table: Table) -> io::Result<u64> {
+fn indexed<W: Read + Write + Seek>(data: &mut Writer<W>, table: Table) -> io::Result<u64> {
     let table = table.finish()?;
     let start = data.position;
     put(data, &table.bytes)?;

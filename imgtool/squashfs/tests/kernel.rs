@@ -14,7 +14,8 @@ const HUGE: u64 = (5 << 30) + 12_345;
 const ENTRIES: u32 = 20_000;
 
 fn build(path: &Path) {
-    let file = std::fs::File::create(path).unwrap();
+    let mut options = std::fs::OpenOptions::new();
+    let file = options.read(true).write(true).create_new(true).open(path).unwrap();
     let mut writer = Writer::new(file, Options { threads: 3, ..Options::default() }).unwrap();
     writer.begin().unwrap();
     writer.write(b"start").unwrap();
@@ -39,6 +40,16 @@ fn build(path: &Path) {
         })
         .collect();
 
+    // What was written before, once more: the last bytes of the file are cut off again.
+    writer.begin().unwrap();
+    for n in 0..300_000u32 {
+        writer.write(&n.to_le_bytes()).unwrap();
+    }
+    let twin = writer.end().unwrap();
+    writer.begin().unwrap();
+    writer.write(b"content of 7").unwrap();
+    let small_twin = writer.end().unwrap();
+
     let mut tree = writer.into_tree().unwrap();
     tree.enter(b"", DIR).unwrap();
     tree.enter(b"dir", Meta { mode: 0o1777, ..DIR }).unwrap();
@@ -62,9 +73,12 @@ fn build(path: &Path) {
     tree.leave().unwrap();
     tree.special(b"socket", META, Special::Socket, 1).unwrap();
     tree.file(b"suid", Meta { mode: 0o6755, ..META }, empty, 1).unwrap();
+    tree.file(b"twin", META, twin, 1).unwrap();
+    tree.file(b"twin-small", META, small_twin, 1).unwrap();
     tree.file("é".as_bytes(), META, zeros, 1).unwrap();
     tree.leave().unwrap();
-    tree.finish().unwrap();
+    let (file, size) = tree.finish().unwrap();
+    file.set_len(size).unwrap();
 }
 
 fn sh(script: &str, path: &Path) -> String {
@@ -90,7 +104,7 @@ fn the_kernel_sees_what_was_written() {
         ls -f many | grep -c name; cat many/*-0 many/*-19999 many/*-777; echo
         test ! -e many/a-rather; test ! -e many/zzz; test ! -e many/a-rather-long-name-of-entry-9a
         for n in $(seq 0 97 19999); do test "$(cat many/a-rather-long-name-of-entry-$n)" = "content of $n"; done
-        md5sum < dir/a
+        md5sum < dir/a; cmp dir/a twin; cat twin-small
         ' sh "$1""#,
         &path,
     );
@@ -117,7 +131,7 @@ startend
 1048576
 {ENTRIES}
 content of 0content of 19999content of 777
-{sum}",
+{sum}content of 7",
         root = seen.lines().next().unwrap().rsplit(' ').next().unwrap(),
         dir = seen.lines().nth(1).unwrap().rsplit(' ').next().unwrap(),
     );

@@ -4,18 +4,23 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io::{BufWriter, Write};
 use std::os::unix::net::UnixStream;
 
-use udi::{Error, Result};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+
+use udi::{Digest, Error, Result};
 
 use super::Stored;
 use crate::layer::archive::{Contents, Piece};
 use crate::progress::Progress;
+use crate::source::Keep;
+use crate::source::manifest::Layer;
 use crate::wire::{Job, ToReader, ToWriter};
 use crate::writer;
 
 /// The way to the writer.
 #[derive(Debug)]
 pub(crate) struct Writer {
-    to: BufWriter<UnixStream>,
+    to: To,
     from: UnixStream,
     /// Contents sent so far.
     sent: u32,
@@ -23,19 +28,73 @@ pub(crate) struct Writer {
     empty: Option<u32>,
 }
 
+/// Frames are sent by several threads when layers are kept.
+type To = Arc<Mutex<BufWriter<UnixStream>>>;
+
+/// Sends layers that are to be kept, from the threads that fetch them.
+#[derive(Debug)]
+pub(crate) struct Keeping {
+    to: To,
+    number: AtomicU32,
+}
+
+impl Keep for Keeping {
+    fn begin(&self, layer: &Layer) -> Result<u32> {
+        let number = self.number.fetch_add(1, Ordering::Relaxed);
+        let (size, digest) = (layer.size, layer.digest.clone());
+        self.give(|to| ToWriter::Layer { number, size, digest }.send(to))?;
+        Ok(number)
+    }
+
+    fn bytes(&self, number: u32, bytes: &[u8]) -> Result<()> {
+        self.give(|to| ToWriter::send_layer_data(to, number, bytes))
+    }
+
+    fn end(&self, number: u32) -> Result<()> {
+        self.give(|to| ToWriter::LayerEnd(number).send(to))
+    }
+
+    fn used(&self, digest: &Digest) -> Result<()> {
+        self.give(|to| ToWriter::LayerUsed(digest.clone()).send(to))
+    }
+}
+
+impl Keeping {
+    fn give(
+        &self,
+        send: impl FnOnce(&mut BufWriter<UnixStream>) -> std::io::Result<()>,
+    ) -> Result<()> {
+        give(&self.to, send).map_err(|e| Error::bug("the writer is gone").because(e))
+    }
+}
+
+fn give(
+    to: &To,
+    send: impl FnOnce(&mut BufWriter<UnixStream>) -> std::io::Result<()>,
+) -> std::io::Result<()> {
+    let mut to = to.lock().map_err(|_| std::io::Error::other("a thread died while it sent"))?;
+    send(&mut to)
+}
+
 impl Writer {
     pub(super) fn new(channel: UnixStream) -> Result<Self> {
         let from =
             channel.try_clone().map_err(|e| Error::bug("cannot talk to the writer").because(e))?;
-        Ok(Self { to: BufWriter::with_capacity(512 << 10, channel), from, sent: 0, empty: None })
+        let to = Arc::new(Mutex::new(BufWriter::with_capacity(512 << 10, channel)));
+        Ok(Self { to, from, sent: 0, empty: None })
+    }
+
+    /// For layers that are to be kept.
+    pub(crate) fn keeping(&self) -> Keeping {
+        Keeping { to: Arc::clone(&self.to), number: AtomicU32::new(0) }
     }
 
     pub(super) fn send(&mut self, message: &ToWriter) -> Result<()> {
-        message.send(&mut self.to).map_err(|e| self.lost(e))
+        give(&self.to, |to| message.send(to)).map_err(|e| self.lost(e))
     }
 
     pub(super) fn bytes(&mut self, bytes: &[u8]) -> Result<()> {
-        ToWriter::send_data(&mut self.to, bytes).map_err(|e| self.lost(e))
+        give(&self.to, |to| ToWriter::send_data(to, bytes)).map_err(|e| self.lost(e))
     }
 
     /// Tells whether the writer has ended, for whoever waits for the network meanwhile.
@@ -72,7 +131,7 @@ impl Writer {
     }
 
     fn answer(&mut self) -> Result<ToReader> {
-        self.to.flush().map_err(|e| self.lost(e))?;
+        give(&self.to, Write::flush).map_err(|e| self.lost(e))?;
         match ToReader::receive(&mut self.from) {
             Ok(ToReader::Failed { blame, what, hint }) => Err(writer::failure(&blame, what, hint)),
             Ok(answer) => Ok(answer),

@@ -9,7 +9,7 @@ use udi_store::Unreadable;
 use super::{Writer, send_tree};
 use crate::layer::archive::{self, Contents};
 use crate::layer::filter::Filter;
-use crate::layer::merge::{Image, Origin};
+use crate::layer::merge::Image;
 use crate::layer::record::{Item, Layer, What};
 use crate::progress::Progress;
 use crate::source::Source;
@@ -41,15 +41,10 @@ impl Layers<'_> {
     }
 
     fn run(mut self) -> Result<Unreadable> {
-        let mut layers = self.read_all()?;
+        let layers = self.read_all()?;
         let named = |number: usize| self.picked.layers[number].digest.short().to_owned();
-        let mut image = Image::of(&layers, named)?;
-        let missing = image.missing();
-        if !missing.is_empty() {
-            self.read_again(&mut layers, &missing)?;
-            image = Image::of(&layers, named)?;
-        }
-        drop(layers);
+        let mut image = Image::of(layers, named)?;
+        self.read_again(&mut image)?;
         send_tree(image, &self.picked.info, self.readable, self.writer, self.progress)
     }
 
@@ -69,6 +64,9 @@ impl Layers<'_> {
                 ahead.push_back(stream.unless(self.writer.watch()?));
             }
             let stream = ahead.pop_front().ok_or_else(|| Error::bug("a layer was not opened"))?;
+            if number == 0 {
+                filter.begin_base();
+            }
             let mut layer = Layer::default();
             self.read(number, stream, |writer, item, contents| {
                 let needed = filter.see(item.path, &item.what);
@@ -88,25 +86,20 @@ impl Layers<'_> {
     }
 
     /// Contents that turned out to be needed after all: their layers are read once more.
-    fn read_again(&mut self, layers: &mut [Layer], missing: &[Origin]) -> Result<()> {
-        for (number, layer) in layers.iter_mut().enumerate() {
-            let mut wanted: Vec<u32> = missing
-                .iter()
-                .filter(|o| usize::from(o.layer) == number)
-                .map(|o| o.record)
-                .collect();
-            if wanted.is_empty() {
+    fn read_again(&mut self, image: &mut Image) -> Result<()> {
+        let missing = image.missing();
+        for wanted in missing.chunk_by(|a, b| a.origin.layer == b.origin.layer) {
+            let Some(number) = wanted.first().map(|m| usize::from(m.origin.layer)) else {
                 continue;
-            }
-            wanted.sort_unstable();
+            };
             let stream = Stream::open(self.source, &self.picked.layers[number], |_| {})?;
             let stream = stream.unless(self.writer.watch()?);
             let mut record = 0;
             self.read(number, stream, |writer, _, contents| {
                 if let Some(contents) = contents
-                    && wanted.binary_search(&record).is_ok()
+                    && let Ok(at) = wanted.binary_search_by_key(&record, |m| m.origin.record)
                 {
-                    layer.set_contents(record, writer.contents(contents)?);
+                    image.found(wanted[at], writer.contents(contents)?);
                 }
                 record += 1;
                 Ok(())

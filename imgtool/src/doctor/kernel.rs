@@ -42,6 +42,12 @@ pub(super) fn file_systems(host: &Host) -> Look {
     if has_caches {
         needed.extend([("xfs", false), ("ext4", false)]);
     }
+    for format in host.config.iter().flat_map(|config| &config.images.formats) {
+        match needed.iter_mut().find(|(name, _)| *name == format.name()) {
+            Some((_, always)) => *always = true,
+            None => needed.push((format.name(), true)),
+        }
+    }
     let mut there = Vec::new();
     let mut findings = Vec::new();
     for (name, always) in needed {

@@ -2,10 +2,13 @@
 
 use std::os::unix::fs::MetadataExt;
 
-use udi::ImageRef;
+use udi::{ImageFormat, ImageRef};
 
 use super::report::{failed, of_error, ok, quoted};
 use super::{Host, Look};
+use crate::convert;
+use crate::identity::Environment;
+use crate::registry;
 
 pub(super) fn configuration(host: &Host) -> Look {
     let path = &host.config_path;
@@ -64,6 +67,9 @@ pub(super) fn registries(host: &Host) -> Look {
             bad("registry.mirror", mirror);
         }
     }
+    if let Err(error) = registry::proxy(&config.images, &Environment::default()) {
+        findings.push(of_error(&error));
+    }
     for ca in config.registry.iter().filter_map(|rule| rule.ca.as_ref()) {
         if let Err(error) = udi_store::site::check(ca) {
             findings.push(of_error(&error));
@@ -84,4 +90,15 @@ pub(super) fn local_images(host: &Host) -> Look {
         Err(error) => of_error(&error),
     };
     Ok(places.map(look).collect())
+}
+
+/// Besides squashfs, which needs nothing.
+pub(super) fn formats(host: &Host) -> Look {
+    let config = host.config()?;
+    let others = config.images.formats.iter().filter(|f| **f != ImageFormat::Squashfs);
+    let look = |format: &ImageFormat| match convert::check(config, *format) {
+        Ok(()) => ok(format!("{} can be made here", format.name())),
+        Err(error) => of_error(&error),
+    };
+    Ok(others.map(look).collect())
 }

@@ -1,8 +1,9 @@
 //! Archives of images: tar, also compressed as a whole, whose members may come in any order.
 //!
-//! An archive is gone through once for what is where; then members are read where they are. In
-//! one that is compressed there is no way to a place but from the start: it is decompressed once
-//! more for each layer, and no byte of it is written anywhere.
+//! An archive is gone through once for what is where; then members are read where they are. One
+//! that is compressed with gzip is entered near them, see [`gzip`]. What zstd needs to know is too
+//! much to be kept: there the only way is from the start, once for each layer. No byte of it is
+//! written anywhere.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -13,9 +14,11 @@ use tar::EntryType;
 
 use udi::{Error, Result};
 
+use super::gzip;
 use super::parts::{Part, Parts, REPAIR};
+use crate::layer::meter::Meter;
 use crate::layer::record::clean;
-use crate::source::stream::{Decoded, Pieces, compression, fill, pieces};
+use crate::source::stream::{Compression, Decoded, Pieces, compression, fill, pieces, refuse_bomb};
 
 /// More files than any image's archive has.
 const MAX_MEMBERS: usize = 100_000;
@@ -26,9 +29,17 @@ const MAX_LINKS: usize = 8;
 #[derive(Debug)]
 pub(super) struct Archive {
     file: Arc<File>,
-    is_compressed: bool,
+    whole: Whole,
     path: String,
     members: BTreeMap<Vec<u8>, Member>,
+}
+
+/// How the archive is compressed as a whole.
+#[derive(Clone, Debug)]
+enum Whole {
+    Plain,
+    Gzip(Arc<gzip::Points>),
+    Other,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,18 +60,34 @@ impl Archive {
         let file = Arc::new(file);
         let broken = |e| broken(path, e);
         let length = file.metadata().map_err(broken)?.len();
-        let whole = || BufReader::new(Section::of(&file, 0, length));
-        let decoded = Decoded::of(whole(), path).map_err(broken)?;
-        let is_compressed = decoded.is_compressed();
-        let members = if is_compressed {
-            members(tar::Archive::new(decoded).entries().map_err(broken)?, u64::MAX)
-        } else {
-            drop(decoded);
-            let mut archive = tar::Archive::new(whole());
-            members(archive.entries_with_seek().map_err(broken)?, length)
+        let all = || BufReader::new(Section::of(&file, 0, length));
+        let mut start = [0; 4];
+        let started = fill(&mut all(), &mut start).map_err(broken)?;
+        let (whole, members) = match compression(&start[..started]) {
+            Some(Compression::Gzip) => {
+                let reader = Bounded(gzip::Reader::with_points(&file).map_err(broken)?);
+                let (meter, reader) = Meter::of(reader);
+                let mut archive = tar::Archive::new(reader);
+                let members = members(archive.entries().map_err(broken)?, &meter, None);
+                let points = archive.into_inner().into_inner().0.into_points();
+                (points.map_or(Whole::Other, |points| Whole::Gzip(Arc::new(points))), members)
+            }
+            Some(Compression::Zstd) => {
+                let (meter, decoded) = Meter::of(Decoded::of(all(), path).map_err(broken)?);
+                let mut archive = tar::Archive::new(decoded);
+                (Whole::Other, members(archive.entries().map_err(broken)?, &meter, None))
+            }
+            None => {
+                // It knows more kinds, to refuse them.
+                drop(Decoded::of(all(), path).map_err(broken)?);
+                let (meter, all) = Meter::of(all());
+                let mut archive = tar::Archive::new(all);
+                let entries = archive.entries_with_seek().map_err(broken)?;
+                (Whole::Plain, members(entries, &meter, Some(length)))
+            }
         };
         let members = members.map_err(broken)?;
-        Ok(Self { file, is_compressed, path: path.to_owned(), members })
+        Ok(Self { file, whole, path: path.to_owned(), members })
     }
 
     /// Bytes of the file `name`, and whether it is compressed (whatever the archive is): known
@@ -86,13 +113,17 @@ impl Archive {
 impl Parts for Archive {
     fn open(&self, name: &str) -> Result<Option<Part>> {
         let Some((offset, size, _)) = self.find(name) else { return Ok(None) };
-        if !self.is_compressed {
+        let whole = self.whole.clone();
+        if matches!(whole, Whole::Plain) {
             return Ok(Some((Box::new(Section::of(&self.file, offset, size)), size)));
         }
         // A decompressor stays on its thread.
         let (file, path) = (Arc::clone(&self.file), self.path.clone());
         let from = pieces(move |give| {
-            let mut inner = || -> io::Result<()> {
+            let inner = || -> io::Result<()> {
+                if let Whole::Gzip(points) = whole {
+                    return give(&mut points.reader(offset)?.take(size));
+                }
                 let length = file.metadata()?.len();
                 let from = BufReader::new(Section::of(&file, 0, length));
                 let mut decoded = Decoded::of(from, &path)?;
@@ -120,14 +151,33 @@ fn broken(path: &str, error: io::Error) -> Error {
     }
 }
 
-/// The members of an archive whose file ends at `end`.
+/// What comes out of gzip, unless it is a bomb.
+struct Bounded(gzip::Reader);
+
+impl Read for Bounded {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = self.0.read(buffer)?;
+        let (taken, given) = self.0.counts();
+        refuse_bomb("it", taken, given)?;
+        Ok(n)
+    }
+}
+
+/// The members of an archive, which is read through, or whose file ends at `end`.
 fn members<R: Read>(
-    entries: tar::Entries<'_, R>,
-    end: u64,
+    mut entries: tar::Entries<'_, R>,
+    meter: &Meter,
+    end: Option<u64>,
 ) -> io::Result<BTreeMap<Vec<u8>, Member>> {
     let mut members = BTreeMap::new();
-    for entry in entries {
+    let mut stored = 0;
+    loop {
+        meter.headers(stored);
+        let Some(entry) = entries.next() else { return Ok(members) };
         let mut entry = entry?;
+        meter.data();
+        // What follows is read over, but where one can go past it.
+        stored = if end.is_none() { entry.size().saturating_add(512) } else { 0 };
         let name = entry.path_bytes().into_owned();
         let refuse = |why: &str| {
             let name = String::from_utf8_lossy(&name);
@@ -136,7 +186,7 @@ fn members<R: Read>(
         let member = match entry.header().entry_type() {
             EntryType::Regular | EntryType::Continuous => {
                 let (offset, size) = (entry.raw_file_position(), entry.size());
-                if offset.checked_add(size).is_none_or(|last| last > end) {
+                if offset.checked_add(size).is_none_or(|last| end.is_some_and(|end| last > end)) {
                     return Err(refuse("the archive ends in the middle of it"));
                 }
                 let mut start = [0; 4];
@@ -165,7 +215,6 @@ fn members<R: Read>(
         }
         members.insert(clean(&name, true).map_err(io::Error::other)?, member);
     }
-    Ok(members)
 }
 
 /// What `target` means in `directory`; nothing if it leads out.

@@ -125,15 +125,17 @@ impl Names {
         self.hash.update(rest);
     }
 
-    /// The digest of the manifest that a tree of these names has.
-    pub(super) fn end(self, platform: &str) -> Digest {
+    /// The digest of the manifest that a tree of these names has, and an image that says of
+    /// itself what `configuration` is the digest of.
+    pub(super) fn end(self, platform: &str, configuration: Option<&Digest>) -> Digest {
         let tree = Digest::from_bytes(&self.hash.finalize().into());
         // No field of an image's own manifest, so that no image can be taken for a tree.
-        sha256(
-            serde_json::json!({ "mediaType": KIND, "platform": platform, "tree": tree })
-                .to_string()
-                .as_bytes(),
-        )
+        let mut manifest =
+            serde_json::json!({ "mediaType": KIND, "platform": platform, "tree": tree });
+        if let Some(configuration) = configuration {
+            manifest["configuration"] = configuration.as_str().into();
+        }
+        sha256(manifest.to_string().as_bytes())
     }
 }
 

@@ -3,7 +3,7 @@
 //! Nobody's own file is ever mounted: the kernel trusts what it mounts.
 
 use backhand::{BackhandError, FilesystemReader, InnerNode, Node, Squashfs, SquashfsFileReader};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::BufReader;
 use std::os::unix::ffi::OsStrExt;
@@ -51,6 +51,7 @@ pub(crate) fn read(file: File, path: &str, visit: &mut Visitor<'_>) -> Result<()
 fn all(file: &Arc<File>, range: (u64, u64), path: &str, visit: &mut Visitor<'_>) -> Result<()> {
     let mut buffer = Vec::new();
     let mut done = 0;
+    let mut links = Links::default();
     // The parser keeps each fragment block that it has read, for ever: when there are enough of
     // them, it starts anew.
     loop {
@@ -63,7 +64,7 @@ fn all(file: &Arc<File>, range: (u64, u64), path: &str, visit: &mut Visitor<'_>)
         let mut nodes = system.files().skip(done);
         loop {
             let Some(node) = nodes.next() else { return Ok(()) };
-            add(&system, node, &mut buffer, visit)?;
+            add(&system, node, &mut buffer, &mut links, visit)?;
             done += 1;
             if let InnerNode::File(file) = &node.inner
                 && file.frag_index() != NO_FRAGMENT
@@ -80,6 +81,7 @@ fn add(
     system: &FilesystemReader<'_>,
     node: &Node<SquashfsFileReader>,
     buffer: &mut Vec<u8>,
+    links: &mut Links,
     visit: &mut Visitor<'_>,
 ) -> Result<()> {
     let path = clean(node.fullpath.as_os_str().as_bytes(), true)?;
@@ -93,6 +95,9 @@ fn add(
     let item = |what| Item { path: &path, meta, what };
     match &node.inner {
         InnerNode::File(file) => {
+            if let Some(first) = links.first(file, &meta, &path) {
+                return visit(item(What::Hardlink(&first)), None);
+            }
             let size = file.file_len() as u64;
             let shown = || format!("/{}", String::from_utf8_lossy(&path));
             let mut data = system.file(file).reader_checked().map_err(|e| broken(&shown(), &e))?;
@@ -108,6 +113,43 @@ fn add(
         InnerNode::Socket => visit(item(What::Special(Special::Socket)), None),
         InnerNode::CharacterDevice(_) | InnerNode::BlockDevice(_) => {
             visit(item(What::Device), None)
+        }
+    }
+}
+
+/// Files with several names.
+///
+/// The parser tells of each name as of a file of its own, with how many names it has. Names of
+/// which all else is the same, too, and where its bytes are, are one file's.
+#[derive(Debug, Default)]
+struct Links {
+    /// The first name, and how many are to come.
+    known: HashMap<(Meta, [u64; 3]), (Vec<u8>, u32)>,
+}
+
+impl Links {
+    /// The first name of the file, if this is another one.
+    fn first(&mut self, file: &SquashfsFileReader, meta: &Meta, path: &[u8]) -> Option<Vec<u8>> {
+        let SquashfsFileReader::Extended(inode) = file else { return None };
+        if inode.link_count < 2 {
+            return None;
+        }
+        let fragment = u64::from(inode.frag_index) << 32 | u64::from(inode.block_offset);
+        let key = (*meta, [inode.blocks_start, fragment, inode.file_size]);
+        match self.known.get_mut(&key) {
+            Some((first, left)) => {
+                let first = first.clone();
+                *left -= 1;
+                if *left == 0 {
+                    // Those that come are of another file that is the same in all of this.
+                    self.known.remove(&key);
+                }
+                Some(first)
+            }
+            None => {
+                self.known.insert(key, (path.to_vec(), inode.link_count - 1));
+                None
+            }
         }
     }
 }

@@ -13,6 +13,7 @@ use crate::layer::archive::Contents;
 use crate::layer::merge::Image;
 use crate::layer::record::{Item, Layer, What};
 use crate::progress::Progress;
+use crate::source::manifest::sha256;
 use crate::source::stream::Stream;
 
 /// A tree on its way to the writer.
@@ -82,21 +83,27 @@ impl<'a> Tree<'a> {
         read_whole(&name, stream, |item, contents| self.add(item, contents))
     }
 
-    /// Sends the tree; gives what can be said of it, and what users cannot read.
-    pub(super) fn send(self, platform: &str, readable: bool) -> Result<(ImageInfo, Unreadable)> {
+    /// Sends the tree of an image that says `said` of itself; gives all that can be said of it,
+    /// and what users cannot read.
+    pub(super) fn send(self, said: ImageInfo, readable: bool) -> Result<(ImageInfo, Unreadable)> {
         let path = self.typed.path();
-        let mut image = Image::of(&[self.layer], |_| path.clone())?;
+        let mut image = Image::of([self.layer], |_| path.clone())?;
         image.drop_description();
         let mut names = digest::Names::default();
         let (count, _) = image.send(|message| names.see(&message, &self.contents))?;
         if count == 0 {
             return Err(Error::user(format!("{}: there is nothing in it", self.typed.typed)));
         }
-        let info = ImageInfo {
-            digest: Some(names.end(platform)),
-            platform: platform.to_owned(),
-            ..ImageInfo::default()
+        let nothing = ImageInfo { platform: said.platform.clone(), ..ImageInfo::default() };
+        let configuration = match said == nothing {
+            true => None,
+            false => Some(sha256(
+                &serde_json::to_vec(&said)
+                    .map_err(|e| Error::bug("cannot describe the image").because(e))?,
+            )),
         };
+        let digest = names.end(&said.platform, configuration.as_ref());
+        let info = ImageInfo { digest: Some(digest), ..said };
         let unreadable = send_tree(image, &info, readable, self.writer, self.progress)?;
         Ok((info, unreadable))
     }

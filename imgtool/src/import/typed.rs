@@ -7,9 +7,9 @@ use std::os::fd::AsFd;
 
 use udi::{Config, Error, ImageRef, Result};
 
-use super::Opened;
+use super::{Opened, daemon};
 use crate::cli;
-use crate::identity::Identity;
+use crate::identity::{Environment, Identity};
 
 /// `shifterimg import SOURCE NAME`, understood.
 #[derive(Clone, Debug)]
@@ -33,6 +33,7 @@ pub(super) struct Typed {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     DockerArchive,
+    DockerDaemon,
     OciArchive,
     Oci,
     Dir,
@@ -41,12 +42,20 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 6] =
-        [Self::DockerArchive, Self::OciArchive, Self::Oci, Self::Dir, Self::Tar, Self::Squashfs];
+    const ALL: [Self; 7] = [
+        Self::DockerArchive,
+        Self::DockerDaemon,
+        Self::OciArchive,
+        Self::Oci,
+        Self::Dir,
+        Self::Tar,
+        Self::Squashfs,
+    ];
 
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::DockerArchive => "docker-archive",
+            Self::DockerDaemon => "docker-daemon",
             Self::OciArchive => "oci-archive",
             Self::Oci => "oci",
             Self::Dir => "dir",
@@ -59,6 +68,9 @@ impl Kind {
     pub(super) fn takes(self) -> &'static str {
         match self {
             Self::DockerArchive => "docker-archive: takes what docker save writes",
+            Self::DockerDaemon => {
+                "docker-daemon: takes the name of an image that docker or podman has"
+            }
             Self::OciArchive => "oci-archive: takes an OCI layout in an archive",
             Self::Oci => "oci: takes an OCI layout",
             Self::Dir => "dir: takes the root of a file system",
@@ -85,7 +97,29 @@ impl Request {
     /// Understands what was typed; nothing is opened.
     pub(crate) fn parse(args: &cli::Import, config: &Config, identity: &Identity) -> Result<Self> {
         let source = Typed::parse(&args.source)?;
-        let image = name(&args.name, config, &identity.login)?;
+        Self::of(source, &args.name, args.options.public, config, identity)
+    }
+
+    /// What another site sends.
+    pub(crate) fn received(
+        args: &cli::Receive,
+        config: &Config,
+        identity: &Identity,
+    ) -> Result<Self> {
+        let path = "what was sent".to_owned();
+        let source =
+            Typed { kind: Kind::Squashfs, typed: "a copy".to_owned(), path, reference: None };
+        Self::of(source, &args.name, args.public, config, identity)
+    }
+
+    fn of(
+        source: Typed,
+        typed: &str,
+        is_public: bool,
+        config: &Config,
+        identity: &Identity,
+    ) -> Result<Self> {
+        let image = name(typed, config, &identity.login)?;
         if !config.images.types.contains(&image.kind()) {
             return Err(Error::user(format!(
                 "{image}: this site does not allow images of this kind"
@@ -97,8 +131,7 @@ impl Request {
             let owner = udi_store::Store::open(&config.store)?.owner();
             if !identity.is_admin(owner) {
                 return Err(Error::user(format!(
-                    "{}: only administrators of the store may say what a registry's name means",
-                    args.name
+                    "{typed}: only administrators of the store may say what a registry's name means"
                 ))
                 .hint(format!(
                     "leave docker: out; then it is user:{}/NAME:TAG, and yours",
@@ -106,7 +139,7 @@ impl Request {
                 )));
             }
         }
-        Ok(Self { source, image, is_private: !args.public && !is_everybodys })
+        Ok(Self { source, image, is_private: !is_public && !is_everybodys })
     }
 }
 
@@ -152,6 +185,9 @@ impl Typed {
             Some((path, reference)) if kind.has_reference() => (path, Some(reference.to_owned())),
             _ => (rest, None),
         };
+        if kind == Kind::DockerDaemon {
+            daemon::name(path)?;
+        }
         if path.is_empty() || path.contains('\0') || reference.as_deref() == Some("") {
             return Err(Error::user(format!("{typed}: there is no path in it"))
                 .hint(format!("{}:PATH", kind.name())));
@@ -169,8 +205,11 @@ impl Typed {
     }
 
     /// Opens it with the rights that we have now.
-    pub(super) fn open(&self) -> Result<Opened> {
+    pub(super) fn open(&self, environment: &Environment) -> Result<Opened> {
         let path = &self.path;
+        if self.kind == Kind::DockerDaemon {
+            return Ok(Opened::Daemons(daemon::connect(environment)?));
+        }
         let cannot = |e| Error::user(format!("{path} cannot be opened")).because(e);
         if self.is_stdin() {
             return self.stdin();
@@ -237,6 +276,7 @@ mod tests {
         for (typed, kind, path, reference) in [
             ("docker-archive:a.tar", Kind::DockerArchive, "a.tar", None),
             ("docker-archive:/x/a.tar:app:1", Kind::DockerArchive, "/x/a.tar", Some("app:1")),
+            ("docker-daemon:app:1", Kind::DockerDaemon, "app:1", None),
             ("oci-archive:a.tar:1", Kind::OciArchive, "a.tar", Some("1")),
             ("oci:dir", Kind::Oci, "dir", None),
             ("oci:dir:latest", Kind::Oci, "dir", Some("latest")),
@@ -262,7 +302,11 @@ mod tests {
             let error = Typed::parse(typed).unwrap_err().to_string();
             assert!(error.contains(hint), "{error}");
         }
-        let error = Typed::parse("oci-archive:-").unwrap().open().unwrap_err().to_string();
+        let error = Typed::parse("oci-archive:-")
+            .unwrap()
+            .open(&Environment::made_of(&[]))
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("save it to a file first"), "{error}");
     }
 

@@ -6,12 +6,15 @@ use squashfs::{Meta, Special};
 use tar::EntryType;
 use udi::{Error, Result};
 
+use super::meter::Meter;
 use super::record::{Item, What, clean};
 use super::sparse::{Headers, Map};
 
 /// Before the name of something that lower layers have and the image does not.
 const WHITEOUT: &[u8] = b".wh.";
 const OPAQUE: &[u8] = b".wh..wh..opq";
+/// What is stored is padded to these.
+const BLOCK: u64 = 512;
 /// Bytes read at once.
 const CHUNK: usize = 256 << 10;
 
@@ -45,6 +48,13 @@ impl<'a> Contents<'a> {
         self.map.size
     }
 
+    /// The whole file, if it is there without holes.
+    pub(crate) fn whole(&mut self) -> Option<impl Read + '_> {
+        let size = self.map.size;
+        let plain = self.map.pieces.iter().all(|&piece| piece == (0, size));
+        plain.then(|| self.data.take(size))
+    }
+
     /// Hands out the whole file, piece by piece.
     pub(crate) fn each(&mut self, mut give: impl FnMut(Piece<'_>) -> Result<()>) -> Result<()> {
         let mut position = 0;
@@ -76,75 +86,96 @@ pub(crate) fn read(
     stream: impl Read,
     mut visit: impl FnMut(Item<'_>, Option<&mut Contents<'_>>) -> Result<()>,
 ) -> Result<()> {
+    let (meter, stream) = Meter::of(stream);
     let mut archive = tar::Archive::new(stream);
+    let mut entries = archive.entries().map_err(unreadable)?;
     let mut buffer = Vec::new();
-    for entry in archive.entries().map_err(unreadable)? {
+    let mut left = 0;
+    loop {
+        meter.headers(left);
+        let Some(entry) = entries.next() else { return Ok(()) };
         let mut entry = entry.map_err(unreadable)?;
-        let kind = entry.header().entry_type();
-        if matches!(kind, EntryType::XGlobalHeader) || kind.as_byte() == b'V' {
-            continue;
-        }
-        let (mtime, headers) = extensions(&mut entry)?;
-        let raw = headers.name.clone().unwrap_or_else(|| entry.path_bytes().into_owned());
-        let path = clean(&raw, false)?;
-        let meta = meta(entry.header(), mtime).map_err(|e| e.because_of(&path))?;
-        let name = path.rsplit(|&b| b == b'/').next().unwrap_or(&[]);
-        if let Some(hidden) = name.strip_prefix(WHITEOUT) {
-            let directory = path[..path.len() - name.len()].strip_suffix(b"/").unwrap_or(b"");
-            if name == OPAQUE {
-                visit(Item { path: directory, meta, what: What::Opaque }, None)?;
-                continue;
-            }
-            let mut whited = path[..path.len() - name.len()].to_vec();
-            whited.extend(hidden);
-            if matches!(hidden, b"" | b"." | b"..") {
-                return Err(Error::user(format!(
-                    "{}: a whiteout of nothing",
-                    String::from_utf8_lossy(&path)
-                )));
-            }
-            visit(Item { path: &whited, meta, what: What::Whiteout }, None)?;
-            continue;
-        }
-        let target = || match entry.link_name_bytes() {
-            Some(target) if !target.is_empty() && target.len() <= squashfs::TARGET_MAX => {
-                Ok(target.into_owned())
-            }
-            _ => Err(Error::user(format!("{}: a link to nothing", String::from_utf8_lossy(&path)))),
+        meter.data();
+        // Of the oldest sparse files the size is that with the holes, which are not stored.
+        let stored = match entry.header().entry_type() {
+            EntryType::GNUSparse => entry.header().entry_size().unwrap_or(0),
+            _ => entry.size(),
         };
-        match kind {
-            // The oldest archives mark directories by a slash only.
-            EntryType::Regular if raw.ends_with(b"/") => {
-                visit(Item { path: &path, meta, what: What::Directory }, None)?;
-            }
-            EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
-                let size = entry.size();
-                let map = headers.map(&mut entry).map_err(unreadable)?;
-                let map = map.unwrap_or_else(|| Map { size, pieces: vec![(0, size)] });
-                let mut contents = Contents { data: &mut entry, map, buffer: &mut buffer };
-                visit(Item { path: &path, meta, what: What::File(None) }, Some(&mut contents))?;
-            }
-            EntryType::Directory => visit(Item { path: &path, meta, what: What::Directory }, None)?,
-            EntryType::Symlink => {
-                visit(Item { path: &path, meta, what: What::Symlink(&target()?) }, None)?;
-            }
-            EntryType::Link => {
-                let target = clean(&target()?, true)?;
-                visit(Item { path: &path, meta, what: What::Hardlink(&target) }, None)?;
-            }
-            EntryType::Fifo => {
-                visit(Item { path: &path, meta, what: What::Special(Special::Fifo) }, None)?;
-            }
-            EntryType::Char | EntryType::Block => {
-                visit(Item { path: &path, meta, what: What::Device }, None)?;
-            }
-            other => {
-                return Err(Error::user(format!(
-                    "{}: an entry of unknown type {:?}",
-                    String::from_utf8_lossy(&path),
-                    char::from(other.as_byte())
-                )));
-            }
+        see(&mut entry, &mut buffer, &mut visit)?;
+        left = stored.saturating_add(BLOCK).saturating_sub(meter.read());
+    }
+}
+
+/// Hands out one entry.
+fn see<R: Read>(
+    entry: &mut tar::Entry<'_, R>,
+    buffer: &mut Vec<u8>,
+    visit: &mut impl FnMut(Item<'_>, Option<&mut Contents<'_>>) -> Result<()>,
+) -> Result<()> {
+    let kind = entry.header().entry_type();
+    if matches!(kind, EntryType::XGlobalHeader) || kind.as_byte() == b'V' {
+        return Ok(());
+    }
+    let (mtime, headers) = extensions(entry)?;
+    let raw = headers.name.clone().unwrap_or_else(|| entry.path_bytes().into_owned());
+    let path = clean(&raw, false)?;
+    let meta = meta(entry.header(), mtime).map_err(|e| e.because_of(&path))?;
+    let name = path.rsplit(|&b| b == b'/').next().unwrap_or(&[]);
+    if let Some(hidden) = name.strip_prefix(WHITEOUT) {
+        let directory = path[..path.len() - name.len()].strip_suffix(b"/").unwrap_or(b"");
+        if name == OPAQUE {
+            visit(Item { path: directory, meta, what: What::Opaque }, None)?;
+            return Ok(());
+        }
+        let mut whited = path[..path.len() - name.len()].to_vec();
+        whited.extend(hidden);
+        if matches!(hidden, b"" | b"." | b"..") {
+            return Err(Error::user(format!(
+                "{}: a whiteout of nothing",
+                String::from_utf8_lossy(&path)
+            )));
+        }
+        visit(Item { path: &whited, meta, what: What::Whiteout }, None)?;
+        return Ok(());
+    }
+    let target = || match entry.link_name_bytes() {
+        Some(target) if !target.is_empty() && target.len() <= squashfs::TARGET_MAX => {
+            Ok(target.into_owned())
+        }
+        _ => Err(Error::user(format!("{}: a link to nothing", String::from_utf8_lossy(&path)))),
+    };
+    match kind {
+        // The oldest archives mark directories by a slash only.
+        EntryType::Regular if raw.ends_with(b"/") => {
+            visit(Item { path: &path, meta, what: What::Directory }, None)?;
+        }
+        EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
+            let size = entry.size();
+            let map = headers.map(entry).map_err(unreadable)?;
+            let map = map.unwrap_or_else(|| Map { size, pieces: vec![(0, size)] });
+            let mut contents = Contents { data: entry, map, buffer };
+            visit(Item { path: &path, meta, what: What::File(None) }, Some(&mut contents))?;
+        }
+        EntryType::Directory => visit(Item { path: &path, meta, what: What::Directory }, None)?,
+        EntryType::Symlink => {
+            visit(Item { path: &path, meta, what: What::Symlink(&target()?) }, None)?;
+        }
+        EntryType::Link => {
+            let target = clean(&target()?, true)?;
+            visit(Item { path: &path, meta, what: What::Hardlink(&target) }, None)?;
+        }
+        EntryType::Fifo => {
+            visit(Item { path: &path, meta, what: What::Special(Special::Fifo) }, None)?;
+        }
+        EntryType::Char | EntryType::Block => {
+            visit(Item { path: &path, meta, what: What::Device }, None)?;
+        }
+        other => {
+            return Err(Error::user(format!(
+                "{}: an entry of unknown type {:?}",
+                String::from_utf8_lossy(&path),
+                char::from(other.as_byte())
+            )));
         }
     }
     Ok(())

@@ -140,3 +140,49 @@ proptest! {
         let _ = entries(&spoilt);
     }
 }
+
+/// A header of an entry called `x`, which claims `size` bytes.
+fn header(kind: u8, size: u64) -> Vec<u8> {
+    let mut header = ::tar::Header::new_ustar();
+    header.set_path("x").unwrap();
+    header.set_entry_type(EntryType::new(kind));
+    header.set_size(size);
+    header.set_mode(0o644);
+    header.set_cksum();
+    header.as_bytes().to_vec()
+}
+
+#[test]
+fn headers_that_claim_gigabytes_are_refused_before_they_are_in_memory() {
+    for kind in [b'x', b'L', b'K'] {
+        let claimed = 7 << 30;
+        let file = std::io::Cursor::new(header(b'0', 1 << 20));
+        let archive = file.chain(std::io::repeat(b'a').take(1 << 20));
+        let archive = archive
+            .chain(std::io::Cursor::new(header(kind, claimed)))
+            .chain(std::io::repeat(b'a').take(claimed));
+        let error = read(archive, |_, _| Ok(())).unwrap_err();
+        assert!(error.what().contains("16 MiB"), "{error}");
+    }
+}
+
+#[test]
+fn a_large_file_is_no_large_header_whether_it_is_read_or_passed_over() {
+    for passed_over in [true, false] {
+        let size = 64 << 20;
+        let first = std::io::Cursor::new(header(b'0', size));
+        let archive = first
+            .chain(std::io::repeat(b'a').take(size))
+            .chain(std::io::Cursor::new(header(b'0', 0)));
+        let mut seen = 0;
+        read(archive.chain(&[0; 1024][..]), |_, contents| {
+            seen += 1;
+            match contents {
+                Some(contents) if !passed_over => contents.each(|_| Ok(())),
+                _ => Ok(()),
+            }
+        })
+        .unwrap();
+        assert_eq!(seen, 2);
+    }
+}

@@ -21,6 +21,8 @@ pub(crate) struct Filter {
     wanted: HashSet<u64>,
     /// What the layer being read says, which is for the layers below it only.
     layer: Said,
+    /// Whether that is the lowest one.
+    is_base: bool,
 }
 
 #[derive(Debug, Default)]
@@ -28,7 +30,8 @@ struct Said {
     closed: Vec<u64>,
     directories: Vec<u64>,
     opaque: Vec<u64>,
-    names: HashSet<u64>,
+    /// Targets of hard links.
+    targets: Vec<u64>,
 }
 
 impl Filter {
@@ -36,32 +39,38 @@ impl Filter {
     pub(crate) fn see(&mut self, path: &[u8], what: &What<'_>) -> bool {
         let here = hash(path);
         match what {
+            // Of the base nobody will ask.
+            _ if self.is_base => {}
             What::Opaque => self.layer.opaque.push(here),
             What::Whiteout => self.layer.closed.push(here),
-            What::Directory => {
-                self.layer.directories.push(here);
-                self.layer.names.insert(here);
-            }
+            What::Directory => self.layer.directories.push(here),
             What::File(_) | What::Symlink(_) | What::Special(_) | What::Device => {
                 self.layer.closed.push(here);
-                self.layer.names.insert(here);
             }
             What::Hardlink(target) => {
-                let target = hash(target);
-                // It may be hidden for others, but not for this link.
-                if !self.layer.names.contains(&target) {
-                    self.wanted.insert(target);
-                }
+                self.layer.targets.push(hash(target));
                 self.layer.closed.push(here);
-                self.layer.names.insert(here);
             }
         }
         self.wanted.remove(&here) || !self.is_hidden(path, here)
     }
 
+    /// The layer that comes now has no other below it: nothing of it needs to be remembered.
+    pub(crate) fn begin_base(&mut self) {
+        self.is_base = true;
+    }
+
     /// The layer is read; the next is the one below it.
     pub(crate) fn end_layer(&mut self) {
         let said = std::mem::take(&mut self.layer);
+        // A link's target may be hidden for others, but not for this link.
+        let mut targets: HashSet<u64> = said.targets.into_iter().collect();
+        if !targets.is_empty() {
+            for name in said.closed.iter().chain(&said.directories) {
+                targets.remove(name);
+            }
+        }
+        self.wanted.extend(targets);
         self.closed.extend(said.closed);
         self.directories.extend(said.directories);
         self.opaque.extend(said.opaque);

@@ -5,14 +5,14 @@
 //! layers brought; a later entry of a layer replaces an earlier one.
 
 mod modes;
+mod send;
+mod tree;
 
-use std::collections::BTreeMap;
-
-use squashfs::{Meta, Special};
+use squashfs::Meta;
 use udi::{Error, Result};
 
 use super::record::{Item, Layer, What};
-use crate::wire::ToWriter;
+use tree::{Entry, Inode, Kind, Tree};
 
 /// Links followed in one name, as Linux has it.
 const MAX_LINKS: usize = 40;
@@ -23,25 +23,17 @@ const IMPLIED: Meta = Meta { mode: 0o755, uid: 0, gid: 0, mtime: 0 };
 /// The files of an image.
 #[derive(Debug)]
 pub(crate) struct Image {
-    inodes: Vec<Inode>,
+    tree: Tree,
     /// The parent found last, and the way to it: entries come directory by directory.
-    cached: Option<(Vec<u8>, Vec<Step>)>,
+    cached: Option<(Vec<u8>, Vec<Entry>)>,
     layer: u16,
 }
 
-#[derive(Debug)]
-struct Inode {
-    meta: Meta,
-    kind: Kind,
-}
-
-#[derive(Debug)]
-enum Kind {
-    Directory(BTreeMap<Box<[u8]>, Name>),
-    File { contents: Option<u32>, origin: Origin },
-    Symlink(Box<[u8]>),
-    Special(Special),
-    Device,
+/// A file whose contents were not sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Missing {
+    pub(crate) origin: Origin,
+    inode: Inode,
 }
 
 /// Where a file was defined: the layer from the base, the entry in it.
@@ -51,39 +43,30 @@ pub(crate) struct Origin {
     pub(crate) record: u32,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Name {
-    inode: u32,
-    /// The last layer that had this name, or something below it.
-    layer: u16,
-}
-
-/// One step into a directory.
-#[derive(Clone, Debug)]
-struct Step {
-    parent: u32,
-    name: Box<[u8]>,
-    inode: u32,
-}
-
-const ROOT: u32 = 0;
+const ROOT: Inode = Inode::ROOT;
 
 impl Image {
     /// Applies `layers`, the base first; `named` gives a layer's name for messages.
-    pub(crate) fn of(layers: &[Layer], named: impl Fn(usize) -> String) -> Result<Self> {
-        let root = Inode { meta: IMPLIED, kind: Kind::Directory(BTreeMap::new()) };
-        let mut image = Self { inodes: vec![root], cached: None, layer: 0 };
-        for (number, layer) in layers.iter().enumerate() {
+    pub(crate) fn of(
+        layers: impl IntoIterator<Item = Layer>,
+        named: impl Fn(usize) -> String,
+    ) -> Result<Self> {
+        let mut image = Self { tree: Tree::new(IMPLIED), cached: None, layer: 0 };
+        for (number, layer) in layers.into_iter().enumerate() {
             image.layer = u16::try_from(number + 1).map_err(|_| Error::user("too many layers"))?;
             image.cached = None;
-            for (record, item) in layer.items().enumerate() {
-                image.apply(item, record as u32).map_err(|error| {
+            let mut record = 0;
+            layer.each(|item| {
+                image.apply(item, record).map_err(|error| {
                     let path = String::from_utf8_lossy(item.path);
                     Error::user(format!("layer {}: {path}: {}", named(number), error.what()))
                 })?;
-            }
+                record += 1;
+                Ok(())
+            })?;
         }
         image.cached = None;
+        image.tree.sort();
         Ok(image)
     }
 
@@ -98,7 +81,7 @@ impl Image {
             _ => self.walk(parent, create)?,
         };
         let Some(steps) = steps else { return Ok(()) };
-        let directory = steps.last().map_or(ROOT, |step| step.inode);
+        let directory = self.end(&steps);
         match item.what {
             What::Opaque => {
                 self.hide_below(directory);
@@ -114,67 +97,59 @@ impl Image {
             What::Hardlink(target) => Some(self.target(target)?),
             _ => None,
         };
-        let old = self.children(directory).and_then(|c| c.get(name)).copied();
-        if inode.is_some() && inode == old.map(|old| old.inode) {
+        let old = self.tree.find(directory, name);
+        let old_inode = old.map(|old| self.tree.inode(old));
+        let entry = if let (Some(old), true) = (old, inode.is_some() && inode == old_inode) {
             // A link to itself.
+            old
         } else if let (What::Directory, Some(old)) = (item.what, old)
-            && let Some(Inode { meta, kind: Kind::Directory(_) }) =
-                self.inodes.get_mut(old.inode as usize)
+            && self.tree.is_directory(self.tree.inode(old))
         {
-            *meta = item.meta;
+            self.tree.set_meta(self.tree.inode(old), item.meta);
+            old
         } else {
             let inode = match inode {
                 Some(inode) => inode,
                 None => self.add(item, record)?,
             };
-            let layer = self.layer;
             if old.is_some() {
                 self.cached = None;
             }
-            if let Some(children) = self.children_mut(directory) {
-                children.insert(name.into(), Name { inode, layer });
-            }
-        }
-        self.touch(directory, name);
-        for step in &steps {
-            self.touch(step.parent, &step.name);
+            self.tree.insert(directory, name, inode)?
+        };
+        self.tree.touch(entry, self.layer);
+        for step in steps {
+            self.tree.touch(step, self.layer);
         }
         Ok(())
     }
 
     fn apply_to_root(&mut self, item: Item<'_>) -> Result<()> {
         match item.what {
-            What::Directory => self.inodes[ROOT as usize].meta = item.meta,
+            What::Directory => self.tree.set_meta(ROOT, item.meta),
             What::Opaque => self.hide_below(ROOT),
             _ => return Err(Error::user("the root is not a directory")),
         }
         Ok(())
     }
 
-    fn add(&mut self, item: Item<'_>, record: u32) -> Result<u32> {
+    fn add(&mut self, item: Item<'_>, record: u32) -> Result<Inode> {
         let kind = match item.what {
-            What::Directory => Kind::Directory(BTreeMap::new()),
-            What::File(contents) => {
-                Kind::File { contents, origin: Origin { layer: self.layer - 1, record } }
-            }
-            What::Symlink(target) => Kind::Symlink(target.into()),
+            What::Directory => Kind::Directory,
+            What::File(Some(contents)) => Kind::File(contents),
+            What::File(None) => Kind::Missing(Origin { layer: self.layer - 1, record }),
+            What::Symlink(target) => return self.tree.symlink(item.meta, target),
             What::Special(special) => Kind::Special(special),
             What::Device => Kind::Device,
             What::Hardlink(_) | What::Whiteout | What::Opaque => {
                 return Err(Error::bug("an entry that is no inode was to become one"));
             }
         };
-        self.new_inode(item.meta, kind)
-    }
-
-    fn new_inode(&mut self, meta: Meta, kind: Kind) -> Result<u32> {
-        let number = u32::try_from(self.inodes.len()).map_err(|_| Error::user("too many files"))?;
-        self.inodes.push(Inode { meta, kind });
-        Ok(number)
+        self.tree.add(item.meta, kind)
     }
 
     /// What a hard link's target stands for; the last component is not followed.
-    fn target(&mut self, path: &[u8]) -> Result<u32> {
+    fn target(&mut self, path: &[u8]) -> Result<Inode> {
         let missing = || {
             Error::user(format!(
                 "a hard link to {}, which is not there",
@@ -183,9 +158,9 @@ impl Image {
         };
         let (parent, name) = split(path);
         let steps = self.walk(parent, false)?.ok_or_else(missing)?;
-        let directory = steps.last().map_or(ROOT, |step| step.inode);
-        let inode = self.children(directory).and_then(|c| c.get(name)).ok_or_else(missing)?.inode;
-        if matches!(self.inodes[inode as usize].kind, Kind::Directory(_)) {
+        let directory = self.end(&steps);
+        let inode = self.tree.inode(self.tree.find(directory, name).ok_or_else(missing)?);
+        if self.tree.is_directory(inode) {
             return Err(Error::user(format!(
                 "a hard link to the directory {}",
                 String::from_utf8_lossy(path)
@@ -194,9 +169,14 @@ impl Image {
         Ok(inode)
     }
 
+    /// Where a way ends.
+    fn end(&self, steps: &[Entry]) -> Inode {
+        steps.last().map_or(ROOT, |step| self.tree.inode(*step))
+    }
+
     /// The way to the directory `path`, following links inside the image. Missing directories
     /// are made, and what is in their way is replaced, if `create`; else there is no way.
-    fn walk(&mut self, path: &[u8], create: bool) -> Result<Option<Vec<Step>>> {
+    fn walk(&mut self, path: &[u8], create: bool) -> Result<Option<Vec<Entry>>> {
         if let Some((cached, steps)) = &self.cached
             && cached == path
         {
@@ -204,7 +184,7 @@ impl Image {
         }
         let mut todo: Vec<Box<[u8]>> = components(path).map(Into::into).collect();
         todo.reverse();
-        let mut steps: Vec<Step> = Vec::new();
+        let mut steps: Vec<Entry> = Vec::new();
         let mut links = 0;
         while let Some(name) = todo.pop() {
             match &*name {
@@ -215,15 +195,16 @@ impl Image {
                 }
                 _ => {}
             }
-            let parent = steps.last().map_or(ROOT, |step| step.inode);
-            let found = self.children(parent).and_then(|c| c.get(&name)).map(|n| n.inode);
-            let inode = match found.map(|inode| (inode, &self.inodes[inode as usize].kind)) {
-                Some((inode, Kind::Directory(_))) => inode,
+            let parent = self.end(&steps);
+            let found = self.tree.find(parent, &name);
+            let step = match found.map(|entry| (entry, self.tree.kind(self.tree.inode(entry)))) {
+                Some((entry, Kind::Directory)) => entry,
                 Some((_, Kind::Symlink(target))) => {
                     links += 1;
                     if links > MAX_LINKS {
                         return Err(Error::user("too many symbolic links in its path"));
                     }
+                    let target = self.tree.target(target);
                     if target.first() == Some(&b'/') {
                         steps.clear();
                     }
@@ -235,15 +216,13 @@ impl Image {
                     if name.len() > squashfs::NAME_MAX {
                         return Err(Error::user("a symbolic link in its path leads nowhere"));
                     }
-                    let inode = self.new_inode(IMPLIED, Kind::Directory(BTreeMap::new()))?;
-                    let layer = self.layer;
-                    if let Some(children) = self.children_mut(parent) {
-                        children.insert(name.clone(), Name { inode, layer });
-                    }
-                    inode
+                    let inode = self.tree.add(IMPLIED, Kind::Directory)?;
+                    let entry = self.tree.insert(parent, &name, inode)?;
+                    self.tree.touch(entry, self.layer);
+                    entry
                 }
             };
-            steps.push(Step { parent, name, inode });
+            steps.push(step);
             if steps.len() > MAX_DEPTH {
                 return Err(Error::user("its path is too deep"));
             }
@@ -254,79 +233,54 @@ impl Image {
         Ok(Some(steps))
     }
 
-    fn touch(&mut self, directory: u32, name: &[u8]) {
-        let layer = self.layer;
-        if let Some(entry) = self.children_mut(directory).and_then(|c| c.get_mut(name)) {
-            entry.layer = layer;
-        }
-    }
-
     /// Removes what lower layers have at `name`; what this layer brought stays.
-    fn hide(&mut self, directory: u32, name: &[u8]) {
-        let layer = self.layer;
-        let Some(entry) = self.children(directory).and_then(|c| c.get(name)).copied() else {
-            return;
-        };
+    fn hide(&mut self, directory: Inode, name: &[u8]) {
+        let Some(entry) = self.tree.find(directory, name) else { return };
         self.cached = None;
-        if entry.layer == layer {
-            self.hide_below(entry.inode);
-        } else if let Some(children) = self.children_mut(directory) {
-            children.remove(name);
+        if self.tree.layer(entry) == self.layer {
+            self.hide_below(self.tree.inode(entry));
+        } else {
+            self.tree.remove(entry);
         }
     }
 
-    fn hide_below(&mut self, directory: u32) {
+    fn hide_below(&mut self, directory: Inode) {
         self.cached = None;
+        if !self.tree.is_directory(directory) {
+            return;
+        }
         let layer = self.layer;
-        let Some(children) = self.children_mut(directory) else { return };
-        children.retain(|_, entry| entry.layer == layer);
-        let kept: Vec<u32> = children.values().map(|entry| entry.inode).collect();
+        self.tree.retain(directory, layer);
+        let kept: Vec<Inode> =
+            self.tree.children(directory).map(|entry| self.tree.inode(entry)).collect();
         for inode in kept {
             self.hide_below(inode);
         }
     }
 
-    fn children(&self, directory: u32) -> Option<&BTreeMap<Box<[u8]>, Name>> {
-        match &self.inodes[directory as usize].kind {
-            Kind::Directory(children) => Some(children),
-            _ => None,
-        }
-    }
-
-    fn children_mut(&mut self, directory: u32) -> Option<&mut BTreeMap<Box<[u8]>, Name>> {
-        match &mut self.inodes[directory as usize].kind {
-            Kind::Directory(children) => Some(children),
-            _ => None,
-        }
-    }
-
     /// Removes what stands at `/.shifter`: it says nothing of the tree.
     pub(crate) fn drop_description(&mut self) {
-        if let Some(root) = self.children_mut(ROOT) {
-            root.remove(&b".shifter"[..]);
+        if let Some(entry) = self.tree.find(ROOT, b".shifter") {
+            self.tree.remove(entry);
         }
     }
 
     /// Replaces whatever layers brought at `/.shifter` by our description of the image.
     pub(crate) fn describe(&mut self, contents: u32) -> Result<()> {
-        let origin = Origin { layer: u16::MAX, record: 0 };
-        let file = Kind::File { contents: Some(contents), origin };
-        let file = self.new_inode(Meta { mode: 0o644, ..IMPLIED }, file)?;
-        let name = Name { inode: file, layer: 0 };
-        let directory = Kind::Directory([(b"image.json"[..].into(), name)].into());
-        let directory = self.new_inode(IMPLIED, directory)?;
-        if let Some(root) = self.children_mut(ROOT) {
-            root.insert(b".shifter"[..].into(), Name { inode: directory, layer: 0 });
-        }
+        let directory = self.tree.add(IMPLIED, Kind::Directory)?;
+        let file = self.tree.add(Meta { mode: 0o644, ..IMPLIED }, Kind::File(contents))?;
+        self.tree.insert(directory, b"image.json", file)?;
+        self.tree.insert(ROOT, b".shifter", directory)?;
+        self.tree.sort_directory(ROOT);
         Ok(())
     }
 
-    /// Files of the image whose contents were not sent.
-    pub(crate) fn missing(&self) -> Vec<Origin> {
+    /// Files of the image whose contents were not sent, in the order of the layers' entries.
+    pub(crate) fn missing(&self) -> Vec<Missing> {
         let mut missing = Vec::new();
-        self.visit(ROOT, &mut |inode| {
-            if let Kind::File { contents: None, origin } = self.inodes[inode as usize].kind {
-                missing.push(origin);
+        self.tree.visit(ROOT, &mut |inode| {
+            if let Kind::Missing(origin) = self.tree.kind(inode) {
+                missing.push(Missing { origin, inode });
             }
         });
         missing.sort();
@@ -334,83 +288,9 @@ impl Image {
         missing
     }
 
-    fn visit(&self, directory: u32, see: &mut impl FnMut(u32)) {
-        for entry in self.children(directory).into_iter().flat_map(BTreeMap::values) {
-            see(entry.inode);
-            self.visit(entry.inode, see);
-        }
-    }
-
-    /// Sends the tree; gives the number of names and that of device nodes left out.
-    pub(crate) fn send(&self, mut give: impl FnMut(ToWriter) -> Result<()>) -> Result<(u64, u64)> {
-        let mut links = vec![0u32; self.inodes.len()];
-        self.visit(ROOT, &mut |inode| links[inode as usize] += 1);
-        let mut sender =
-            Sender { image: self, links, shared: BTreeMap::new(), names: 0, devices: 0 };
-        sender.directory(ROOT, b"", &mut give)?;
-        Ok((sender.names, sender.devices))
-    }
-}
-
-struct Sender<'a> {
-    image: &'a Image,
-    links: Vec<u32>,
-    /// Inodes with several names that were announced, in order.
-    shared: BTreeMap<u32, u32>,
-    names: u64,
-    devices: u64,
-}
-
-impl Sender<'_> {
-    fn directory(
-        &mut self,
-        number: u32,
-        name: &[u8],
-        give: &mut impl FnMut(ToWriter) -> Result<()>,
-    ) -> Result<()> {
-        let meta = self.image.inodes[number as usize].meta;
-        give(ToWriter::Enter { name: name.to_vec(), meta })?;
-        for (name, entry) in self.image.children(number).into_iter().flatten() {
-            self.names += 1;
-            self.entry(entry.inode, name, give)?;
-        }
-        give(ToWriter::Leave)
-    }
-
-    fn entry(
-        &mut self,
-        number: u32,
-        name: &[u8],
-        give: &mut impl FnMut(ToWriter) -> Result<()>,
-    ) -> Result<()> {
-        let Inode { meta, kind } = &self.image.inodes[number as usize];
-        let (meta, links, owned) = (*meta, self.links[number as usize], name.to_vec());
-        if let Some(nth) = self.shared.get(&number) {
-            return give(ToWriter::Link { name: owned, nth: *nth });
-        }
-        let message = match kind {
-            Kind::Directory(_) => return self.directory(number, name, give),
-            Kind::Device => {
-                self.devices += 1;
-                return Ok(());
-            }
-            Kind::File { contents, .. } => {
-                let contents =
-                    contents.ok_or_else(|| Error::bug("a file's contents were never sent"))?;
-                ToWriter::File { name: owned, meta, contents, links }
-            }
-            Kind::Symlink(target) => {
-                ToWriter::Symlink { name: owned, meta, target: target.to_vec(), links }
-            }
-            Kind::Special(special) => {
-                ToWriter::Special { name: owned, meta, special: *special, links }
-            }
-        };
-        if links > 1 {
-            let nth = self.shared.len() as u32;
-            self.shared.insert(number, nth);
-        }
-        give(message)
+    /// They are sent now, with this number.
+    pub(crate) fn found(&mut self, missing: Missing, contents: u32) {
+        self.tree.set_contents(missing.inode, contents);
     }
 }
 

@@ -5,8 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
+use squashfs::Special;
+
 use super::*;
 use crate::layer::filter::Filter;
+use crate::wire::ToWriter;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Thing {
@@ -144,9 +147,12 @@ fn model(layers: &[Layer]) -> Option<Tree> {
     let mut model = Model::default();
     for layer in layers {
         model.touched.clear();
-        for item in layer.items() {
-            model.apply(item)?;
-        }
+        let mut made = true;
+        let all = layer.clone().each(|item| {
+            made = made && model.apply(item).is_some();
+            Ok(())
+        });
+        all.ok().filter(|()| made)?;
     }
     Some(model.tree)
 }
@@ -255,6 +261,9 @@ fn layers(script: &Script, filtered: bool) -> (Vec<Layer>, BTreeMap<Origin, u32>
     let mut left_out = BTreeMap::new();
     let mut time = 0;
     for (number, entries) in script.iter().enumerate().rev() {
+        if number == 0 {
+            filter.begin_base();
+        }
         let mut layer = Layer::default();
         for (record, (path, said)) in entries.iter().enumerate() {
             time += 1;
@@ -292,7 +301,7 @@ pub(super) fn image_of<'a>(files: impl Iterator<Item = (&'a str, Meta)>) -> Imag
         let what = if path.ends_with('/') { What::Directory } else { What::File(Some(0)) };
         layer.push(Item { path: path.trim_end_matches('/').as_bytes(), meta, what }).unwrap();
     }
-    Image::of(&[layer], named).unwrap()
+    Image::of([layer], named).unwrap()
 }
 
 fn named(number: usize) -> String {
@@ -305,19 +314,19 @@ proptest! {
     #[test]
     fn layers_make_what_an_unpacker_makes_of_them(script in script()) {
         let (layers, _) = layers(&script, false);
-        let image = Image::of(&layers, named).ok();
-        prop_assert_eq!(image.map(|i| renumbered(sent(&i))), model(&layers).map(renumbered));
+        let expected = model(&layers).map(renumbered);
+        let image = Image::of(layers, named).ok();
+        prop_assert_eq!(image.map(|i| renumbered(sent(&i))), expected);
     }
 
     #[test]
     fn what_the_filter_wrongly_left_out_is_noticed(script in script()) {
-        let (mut layers, left_out) = layers(&script, true);
+        let (layers, left_out) = layers(&script, true);
         let expected = model(&layers).map(renumbered);
-        if let Ok(image) = Image::of(&layers, named) {
-            for origin in image.missing() {
-                layers[usize::from(origin.layer)].set_contents(origin.record, left_out[&origin]);
+        if let Ok(mut image) = Image::of(layers, named) {
+            for missing in image.missing() {
+                image.found(missing, left_out[&missing.origin]);
             }
-            let image = Image::of(&layers, named).unwrap();
             prop_assert_eq!(image.missing(), vec![]);
             prop_assert_eq!(Some(renumbered(sent(&image))), expected);
         }
@@ -330,7 +339,7 @@ fn made(script: &[&[(&str, Said)]]) -> Result<BTreeMap<String, String>> {
         .map(|l| l.iter().map(|(p, s)| ((*p).to_owned(), s.clone())).collect())
         .collect();
     let (layers, _) = layers(&script, false);
-    let tree = sent(&Image::of(&layers, named)?);
+    let tree = sent(&Image::of(layers, named)?);
     Ok(tree
         .into_iter()
         .map(|(path, thing)| match thing {
@@ -379,7 +388,7 @@ fn a_hard_link_to_nothing_names_layer_and_path() {
 fn the_images_own_description_is_replaced_by_ours() {
     let script = vec![vec![(".shifter/evil".to_owned(), Said::File), ("x".to_owned(), Said::File)]];
     let (layers, _) = layers(&script, false);
-    let mut image = Image::of(&layers, named).unwrap();
+    let mut image = Image::of(layers, named).unwrap();
     let mut names = Vec::new();
     image.describe(7).unwrap();
     image

@@ -1,4 +1,10 @@
 //! What a layer says, entry by entry, without the contents; kept until all layers are read.
+//!
+//! Of an image with a million files these are a million entries, so they are kept as bytes: a
+//! path as what it has that the one before has not, owner and mode as a number, time and
+//! contents as the difference to the entry before.
+
+use std::collections::{HashMap, VecDeque};
 
 use squashfs::{Meta, Special};
 use udi::{Error, Result};
@@ -30,96 +36,174 @@ pub(crate) enum What<'a> {
 }
 
 /// The entries of one layer, in order.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Layer {
-    /// Paths and targets, one after another.
-    text: Vec<u8>,
-    records: Vec<Record>,
+    chunks: VecDeque<Vec<u8>>,
+    owners: Owners,
+    /// The entry before.
+    last: Last,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Record {
-    at: u64,
-    path: u16,
-    target: u16,
-    kind: Kind,
-    meta: Meta,
+/// Bytes of a chunk, about: each is given back when it has been read.
+const CHUNK: usize = 1 << 20;
+
+/// What differences are taken of.
+#[derive(Clone, Debug, Default)]
+struct Last {
+    path: Vec<u8>,
+    mtime: u32,
     contents: u32,
 }
 
-#[derive(Clone, Copy, Debug)]
-enum Kind {
-    Directory,
-    File,
-    Symlink,
-    Hardlink,
-    Fifo,
-    Socket,
-    Device,
-    Whiteout,
-    Opaque,
+/// Who may do what with a file: of a million files there are a few.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Owners {
+    all: Vec<(u16, u32, u32)>,
+    numbers: HashMap<(u16, u32, u32), u32>,
 }
 
-const NOT_SENT: u32 = u32::MAX;
+impl Owners {
+    pub(crate) fn number(&mut self, meta: Meta) -> u32 {
+        let owner = (meta.mode, meta.uid, meta.gid);
+        // Fewer than there are entries, which are fewer than 2^32.
+        *self.numbers.entry(owner).or_insert_with(|| {
+            self.all.push(owner);
+            self.all.len() as u32 - 1
+        })
+    }
+
+    pub(crate) fn meta(&self, number: u32, mtime: u32) -> Meta {
+        let (mode, uid, gid) = self.all.get(number as usize).copied().unwrap_or_default();
+        Meta { mode, uid, gid, mtime }
+    }
+}
 
 impl Layer {
     pub(crate) fn push(&mut self, item: Item<'_>) -> Result<()> {
-        let (kind, target, contents) = match item.what {
-            What::Directory => (Kind::Directory, &[][..], 0),
-            What::File(contents) => (Kind::File, &[][..], contents.unwrap_or(NOT_SENT)),
-            What::Symlink(target) => (Kind::Symlink, target, 0),
-            What::Hardlink(target) => (Kind::Hardlink, target, 0),
-            What::Special(Special::Fifo) => (Kind::Fifo, &[][..], 0),
-            What::Special(Special::Socket) => (Kind::Socket, &[][..], 0),
-            What::Device => (Kind::Device, &[][..], 0),
-            What::Whiteout => (Kind::Whiteout, &[][..], 0),
-            What::Opaque => (Kind::Opaque, &[][..], 0),
+        let (kind, target) = match item.what {
+            What::Directory => (0, None),
+            What::File(_) => (1, None),
+            What::Symlink(target) => (2, Some(target)),
+            What::Hardlink(target) => (3, Some(target)),
+            What::Special(Special::Fifo) => (4, None),
+            What::Special(Special::Socket) => (5, None),
+            What::Device => (6, None),
+            What::Whiteout => (7, None),
+            What::Opaque => (8, None),
         };
-        let length =
-            |text: &[u8]| u16::try_from(text.len()).map_err(|_| Error::user("a name is too long"));
-        let at = self.text.len() as u64;
-        let (path, target_length) = (length(item.path)?, length(target)?);
-        self.text.extend(item.path);
-        self.text.extend(target);
-        self.records.push(Record {
-            at,
-            path,
-            target: target_length,
-            kind,
-            meta: item.meta,
-            contents,
-        });
+        if item.path.len().max(target.map_or(0, <[u8]>::len)) > squashfs::TARGET_MAX {
+            return Err(Error::user("a name is too long"));
+        }
+        if self.chunks.back().is_none_or(|chunk| chunk.len() >= CHUNK) {
+            self.chunks.push_back(Vec::with_capacity(CHUNK + 2 * squashfs::TARGET_MAX + 64));
+        }
+        let owner = self.owners.number(item.meta);
+        let Some(to) = self.chunks.back_mut() else { return Ok(()) };
+        let last = &mut self.last;
+        let same = last.path.iter().zip(item.path).take_while(|(a, b)| a == b).count();
+        to.push(kind);
+        put(to, same as u64);
+        text(to, &item.path[same..]);
+        put(to, u64::from(owner));
+        put(to, difference(item.meta.mtime, last.mtime));
+        if let Some(target) = target {
+            text(to, target);
+        }
+        if let What::File(contents) = item.what {
+            put(to, contents.map_or(0, |contents| 1 + difference(contents, last.contents)));
+            last.contents = contents.unwrap_or(last.contents);
+        }
+        last.mtime = item.meta.mtime;
+        last.path.truncate(same);
+        last.path.extend(&item.path[same..]);
         Ok(())
     }
 
-    pub(crate) fn items(&self) -> impl Iterator<Item = Item<'_>> {
-        self.records.iter().map(|record| self.item(record))
+    /// Hands out all entries, in order; what was handed out takes no memory any more.
+    pub(crate) fn each(mut self, mut see: impl FnMut(Item<'_>) -> Result<()>) -> Result<()> {
+        let mut last = Last::default();
+        while let Some(chunk) = self.chunks.pop_front() {
+            let mut bytes = &chunk[..];
+            while !bytes.is_empty() {
+                see(last.next(&mut bytes, &self.owners)?)?;
+            }
+        }
+        Ok(())
     }
+}
 
-    /// Says where the contents of a file are that were not sent at first.
-    pub(crate) fn set_contents(&mut self, record: u32, contents: u32) {
-        if let Some(record) = self.records.get_mut(record as usize) {
-            record.contents = contents;
+impl Last {
+    fn next<'a, 'b: 'a>(&'a mut self, bytes: &mut &'b [u8], owners: &Owners) -> Result<Item<'a>> {
+        let broken = || Error::bug("the list of a layer's entries is broken");
+        let kind = bytes.split_off_first().copied().ok_or_else(broken)?;
+        let mut field = || take(bytes).ok_or_else(broken);
+        let (same, length) = (field()? as usize, field()? as usize);
+        self.path.truncate(same);
+        self.path.extend(bytes.split_off(..length).ok_or_else(broken)?);
+        let mut field = || take(bytes).ok_or_else(broken);
+        let owner = field()? as u32;
+        self.mtime = sum(self.mtime, field()?);
+        let mut target = || {
+            let length = take(bytes).ok_or_else(broken)? as usize;
+            bytes.split_off(..length).ok_or_else(broken)
+        };
+        let what = match kind {
+            0 => What::Directory,
+            1 => What::File(match take(bytes).ok_or_else(broken)? {
+                0 => None,
+                number => {
+                    self.contents = sum(self.contents, number - 1);
+                    Some(self.contents)
+                }
+            }),
+            2 => What::Symlink(target()?),
+            3 => What::Hardlink(target()?),
+            4 => What::Special(Special::Fifo),
+            5 => What::Special(Special::Socket),
+            6 => What::Device,
+            7 => What::Whiteout,
+            8 => What::Opaque,
+            _ => return Err(broken()),
+        };
+        Ok(Item { path: &self.path, meta: owners.meta(owner, self.mtime), what })
+    }
+}
+
+/// A number in as many bytes as it needs, seven bits in each.
+fn put(to: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        to.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    to.push(number as u8);
+}
+
+fn take(from: &mut &[u8]) -> Option<u64> {
+    let mut number = 0;
+    for shift in (0..64).step_by(7) {
+        let byte = *from.split_off_first()?;
+        number |= u64::from(byte & 0x7f) << shift;
+        if byte < 0x80 {
+            return Some(number);
         }
     }
+    None
+}
 
-    fn item(&self, record: &Record) -> Item<'_> {
-        let text = &self.text[record.at as usize..];
-        let (path, rest) = text.split_at(usize::from(record.path));
-        let target = &rest[..usize::from(record.target)];
-        let what = match record.kind {
-            Kind::Directory => What::Directory,
-            Kind::File => What::File((record.contents != NOT_SENT).then_some(record.contents)),
-            Kind::Symlink => What::Symlink(target),
-            Kind::Hardlink => What::Hardlink(target),
-            Kind::Fifo => What::Special(Special::Fifo),
-            Kind::Socket => What::Special(Special::Socket),
-            Kind::Device => What::Device,
-            Kind::Whiteout => What::Whiteout,
-            Kind::Opaque => What::Opaque,
-        };
-        Item { path, meta: record.meta, what }
-    }
+fn text(to: &mut Vec<u8>, text: &[u8]) {
+    put(to, text.len() as u64);
+    to.extend(text);
+}
+
+/// What leads from `old` to `new`: small if they are close, whichever is larger.
+fn difference(new: u32, old: u32) -> u64 {
+    let difference = i64::from(new) - i64::from(old);
+    ((difference << 1) ^ (difference >> 63)) as u64
+}
+
+fn sum(old: u32, difference: u64) -> u32 {
+    let difference = (difference >> 1) as i64 ^ -((difference & 1) as i64);
+    (i64::from(old) + difference) as u32
 }
 
 /// The components of a path in an archive, joined by single slashes; the root is empty.
@@ -185,18 +269,33 @@ mod tests {
         }
 
         #[test]
-        fn entries_come_back_as_they_were(path in "[a-z/]{1,20}", target in "[a-z/]{1,20}", contents: Option<u16>) {
-            let meta = Meta { mode: 1, uid: 2, gid: 3, mtime: 4 };
+        fn entries_come_back_as_they_were(
+            entries in prop::collection::vec(("[a-c/]{0,6}", "[a-z/]{1,20}", any::<u32>(), any::<(u16, u32, u32)>(), 0u8..9), 0..20),
+        ) {
+            let items: Vec<Item<'_>> = entries.iter().map(|(path, target, number, (mode, uid, gid), kind)| {
+                let what = match kind {
+                    0 => What::File(Some(*number)),
+                    1 => What::File(None),
+                    2 => What::Symlink(target.as_bytes()),
+                    3 => What::Hardlink(target.as_bytes()),
+                    4 => What::Directory,
+                    5 => What::Device,
+                    6 => What::Whiteout,
+                    7 => What::Opaque,
+                    _ => What::Special(Special::Socket),
+                };
+                Item { path: path.as_bytes(), meta: Meta { mode: *mode, uid: *uid, gid: *gid, mtime: *number }, what }
+            }).collect();
             let mut layer = Layer::default();
-            let whats = [
-                What::File(contents.map(u32::from)), What::Symlink(target.as_bytes()), What::Hardlink(target.as_bytes()),
-                What::Directory, What::Device, What::Whiteout, What::Opaque, What::Special(Special::Socket),
-            ];
-            let items: Vec<Item<'_>> = whats.into_iter().map(|what| Item { path: path.as_bytes(), meta, what }).collect();
             for item in &items {
                 layer.push(*item).unwrap();
             }
-            prop_assert_eq!(layer.items().collect::<Vec<_>>(), items);
+            let mut expected = items.iter();
+            layer.each(|item| {
+                assert_eq!(Some(&item), expected.next());
+                Ok(())
+            }).unwrap();
+            prop_assert!(expected.next().is_none());
         }
     }
 }

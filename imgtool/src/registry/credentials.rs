@@ -1,14 +1,11 @@
-//! The user's logins to registries, as docker and podman keep them.
+//! A login to a registry.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde::Deserialize;
-use std::collections::BTreeMap;
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use serde::{Deserialize, Serialize};
 
-/// Larger files are no lists of logins.
-const MAX_BYTES: u64 = 1 << 20;
+/// What a credential helper calls the user of an identity token.
+const TOKEN_USER: &str = "<token>";
 
 /// A login. It is never shown: there is no way to print it.
 #[derive(Clone, PartialEq, Eq)]
@@ -30,11 +27,31 @@ impl std::fmt::Debug for Credentials {
 }
 
 impl Credentials {
+    /// Nothing without a name: then nobody is logged in.
+    pub(crate) fn password(user: String, password: String) -> Option<Self> {
+        (!user.is_empty()).then_some(Self { user, secret: Secret::Password(password) })
+    }
+
+    /// What a registry gave for a password, to be shown instead of it.
+    pub(crate) fn token(user: String, token: String) -> Option<Self> {
+        (!token.is_empty()).then_some(Self { user, secret: Secret::IdentityToken(token) })
+    }
+
+    /// Who it is, as the registry calls them.
+    pub(crate) fn user(&self) -> &str {
+        &self.user
+    }
+
     /// The header of basic authentication.
     pub(super) fn basic(&self) -> Option<String> {
+        self.pair().map(|pair| format!("Basic {pair}"))
+    }
+
+    /// Name and password as basic authentication and files of logins have them.
+    pub(super) fn pair(&self) -> Option<String> {
         match &self.secret {
             Secret::Password(password) => {
-                Some(format!("Basic {}", STANDARD.encode(format!("{}:{password}", self.user))))
+                Some(STANDARD.encode(format!("{}:{password}", self.user)))
             }
             Secret::IdentityToken(_) => None,
         }
@@ -46,104 +63,46 @@ impl Credentials {
             Secret::Password(_) => None,
         }
     }
-}
 
-/// The files that may have logins, as they are; read with the user's rights.
-#[derive(Default)]
-pub(crate) struct Files(Vec<Vec<u8>>);
-
-impl std::fmt::Debug for Files {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Files({})", self.0.len())
-    }
-}
-
-impl Files {
-    /// Reads what there is. Call it with the user's rights: which files they are the user's
-    /// environment says.
-    pub(crate) fn read() -> Self {
-        let variable = |name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
-        let home = variable("HOME");
-        let docker =
-            variable("DOCKER_CONFIG").or_else(|| home.as_ref().map(|home| home.join(".docker")));
-        let paths = [
-            variable("REGISTRY_AUTH_FILE"),
-            variable("XDG_RUNTIME_DIR").map(|dir| dir.join("containers/auth.json")),
-            home.as_ref().map(|home| home.join(".config/containers/auth.json")),
-            docker.map(|dir| dir.join("config.json")),
-        ];
-        Self(paths.into_iter().flatten().filter_map(|path| read(&path)).collect())
-    }
-
-    /// The login for `host`, or for the part of it that has `repository`.
-    pub(crate) fn find(&self, host: &str, repository: &str) -> Option<Credentials> {
-        self.0.iter().find_map(|file| find(file, host, repository))
-    }
-}
-
-fn read(path: &Path) -> Option<Vec<u8>> {
-    let file = std::fs::File::open(path).ok()?;
-    if !file.metadata().ok()?.is_file() {
-        return None;
-    }
-    let mut bytes = Vec::new();
-    file.take(MAX_BYTES).read_to_end(&mut bytes).ok()?;
-    Some(bytes)
-}
-
-#[derive(Deserialize)]
-struct Document {
-    #[serde(default)]
-    auths: BTreeMap<String, Auth>,
-}
-
-#[derive(Deserialize)]
-struct Auth {
-    auth: Option<String>,
-    username: Option<String>,
-    password: Option<String>,
-    identitytoken: Option<String>,
-}
-
-fn find(file: &[u8], host: &str, repository: &str) -> Option<Credentials> {
-    let document: Document = serde_json::from_slice(file).ok()?;
-    let asked = format!("{host}/{repository}");
-    let matching = document.auths.iter().filter(|(key, _)| covers(place(key), &asked));
-    // The closest one: podman keeps logins for parts of a registry, too.
-    let (_, auth) = matching.max_by_key(|(key, _)| place(key).len())?;
-    credentials(auth)
-}
-
-/// A key without scheme and protocol version: docker writes `https://index.docker.io/v1/`.
-fn place(key: &str) -> &str {
-    let key = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://")).unwrap_or(key);
-    let key = key.trim_end_matches('/');
-    let key = key.strip_suffix("/v1").or_else(|| key.strip_suffix("/v2")).unwrap_or(key);
-    match key {
-        "index.docker.io" | "registry-1.docker.io" => "docker.io",
-        key => key,
-    }
-}
-
-fn covers(place: &str, asked: &str) -> bool {
-    asked.strip_prefix(place).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-}
-
-fn credentials(auth: &Auth) -> Option<Credentials> {
-    let decoded = auth.auth.as_deref().and_then(|text| {
-        let bytes = STANDARD.decode(text.trim()).ok()?;
-        let text = String::from_utf8(bytes).ok()?;
+    /// The other way round from [`pair`](Self::pair).
+    pub(super) fn unpaired(text: &str) -> Option<(String, String)> {
+        let text = String::from_utf8(STANDARD.decode(text.trim()).ok()?).ok()?;
         let (user, password) = text.split_once(':')?;
         // Old versions of docker pad with zeros.
         Some((user.to_owned(), password.trim_end_matches('\0').to_owned()))
-    });
-    let plain = auth.username.clone().zip(auth.password.clone());
-    let (user, password) = decoded.or(plain).unwrap_or_default();
-    match auth.identitytoken.clone().filter(|token| !token.is_empty()) {
-        Some(token) => Some(Credentials { user, secret: Secret::IdentityToken(token) }),
-        None if user.is_empty() => None,
-        None => Some(Credentials { user, secret: Secret::Password(password) }),
     }
+
+    /// What a credential helper is told to keep.
+    pub(super) fn to_helper(&self, server: &str) -> Option<Vec<u8>> {
+        let (username, secret) = match &self.secret {
+            Secret::Password(password) => (self.user.as_str(), password),
+            Secret::IdentityToken(token) => (TOKEN_USER, token),
+        };
+        serde_json::to_vec(&Kept {
+            server: server.to_owned(),
+            username: username.to_owned(),
+            secret: secret.clone(),
+        })
+        .ok()
+    }
+
+    /// What a credential helper answers.
+    pub(super) fn from_helper(answer: &[u8]) -> Option<Self> {
+        let Kept { username, secret, .. } = serde_json::from_slice(answer).ok()?;
+        match username.as_str() {
+            TOKEN_USER => Self::token(String::new(), secret),
+            _ => Self::password(username, secret),
+        }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Kept {
+    #[serde(default, rename = "ServerURL")]
+    server: String,
+    username: String,
+    secret: String,
 }
 
 #[cfg(test)]
@@ -151,47 +110,37 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn login(file: &str, host: &str, repository: &str) -> Option<String> {
-        find(file.as_bytes(), host, repository).and_then(|c| c.basic())
-    }
-
-    fn basic(text: &str) -> Option<String> {
-        Some(format!("Basic {}", STANDARD.encode(text)))
-    }
-
-    #[test]
-    fn logins_of_docker_and_podman_are_found() {
-        let file = format!(
-            r#"{{"auths":{{"https://index.docker.io/v1/":{{"auth":"{}"}},"reg.io:5000":{{"auth":"{}"}},
-            "reg.io:5000/team":{{"username":"t","password":"p"}},"empty.io":{{}},"id.io":{{"identitytoken":"x"}}}},
-            "credsStore":"secretservice"}}"#,
-            STANDARD.encode("hub:a:b"),
-            STANDARD.encode("me:pw"),
-        );
-        assert_eq!(login(&file, "docker.io", "library/x"), basic("hub:a:b"));
-        assert_eq!(login(&file, "reg.io:5000", "x"), basic("me:pw"));
-        assert_eq!(login(&file, "reg.io:5000", "team/x"), basic("t:p"));
-        assert_eq!(login(&file, "reg.io:5000", "teammate/x"), basic("me:pw"));
-        for host in ["reg.io", "reg.io:50001", "empty.io", "evil-docker.io"] {
-            assert_eq!(login(&file, host, "x"), None, "{host}");
-        }
-        let token = find(file.as_bytes(), "id.io", "x").unwrap();
-        assert_eq!((token.identity_token(), token.basic()), (Some("x"), None));
-    }
-
     #[test]
     fn a_password_cannot_be_printed() {
-        let file = r#"{"auths":{"r.io":{"username":"me","password":"hush"}}}"#;
-        let shown = format!("{:?}", find(file.as_bytes(), "r.io", "x").unwrap());
-        assert!(!shown.contains("hush"), "{shown}");
+        let login = Credentials::password("me".into(), "hush".into()).unwrap();
+        let shown = format!("{login:?}");
+        assert!(!shown.contains("hush") && !shown.contains("me"), "{shown}");
+    }
+
+    #[test]
+    fn a_helpers_token_is_one() {
+        let token = br#"{"ServerURL":"r.io","Username":"<token>","Secret":"abc"}"#;
+        let login = Credentials::from_helper(token).unwrap();
+        assert_eq!((login.identity_token(), login.basic()), (Some("abc"), None));
+        for none in
+            [&b"credentials not found in native keychain"[..], br#"{"Username":"","Secret":""}"#]
+        {
+            assert_eq!(Credentials::from_helper(none), None);
+        }
     }
 
     proptest! {
         #[test]
-        fn no_file_is_a_crash(file: Vec<u8>, auth in "\\PC{0,20}") {
-            let _ = find(&file, "x.io", "y");
-            let auths = serde_json::json!({"auths": {"x.io": {"auth": auth}}});
-            let _ = find(auths.to_string().as_bytes(), "x.io", "y");
+        fn what_a_helper_keeps_comes_back(user in "[^:<>]{1,20}", password in "\\PC{0,20}") {
+            let login = Credentials::password(user.clone(), password.clone()).unwrap();
+            prop_assert_eq!(Credentials::from_helper(&login.to_helper("r.io").unwrap()), Some(login.clone()));
+            prop_assert_eq!(Credentials::unpaired(&login.pair().unwrap()), Some((user, password)));
+        }
+
+        #[test]
+        fn no_answer_is_a_crash(answer: Vec<u8>, pair in "\\PC{0,20}") {
+            let _ = Credentials::from_helper(&answer);
+            let _ = Credentials::unpaired(&pair);
         }
     }
 }

@@ -2,7 +2,11 @@
 
 use std::path::PathBuf;
 
-use udi::{Config, DockerRef};
+use udi::{Config, DockerRef, RegistryRule, Result};
+use ureq::Proxy;
+
+use super::proxy::proxy;
+use crate::identity::Environment;
 
 /// A repository, and how to reach it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +18,17 @@ pub(crate) struct Endpoint {
     pub(crate) mirrored: bool,
     pub(super) http: bool,
     pub(super) ca: Option<PathBuf>,
+    pub(super) via: Option<Via>,
+    /// Servers that the site has asked without TLS.
+    pub(super) plain: Vec<String>,
+}
+
+/// A proxy on the way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Via {
+    pub(super) proxy: Proxy,
+    /// Whether the site chose it, not the user.
+    pub(super) is_sites: bool,
 }
 
 impl Endpoint {
@@ -26,11 +41,20 @@ impl Endpoint {
                 .then(|| rest.trim_start_matches('/').to_owned())
         };
         let rules = config.registry.iter().filter_map(|rule| Some((rule, rest(&rule.prefix)?)));
+        let plain = plain(config);
         let Some((rule, rest)) =
             rules.max_by_key(|(rule, _)| rule.prefix.trim_end_matches('/').len())
         else {
             let (host, repository) = (image.registry().to_owned(), image.repository().to_owned());
-            return Self { host, repository, mirrored: false, http: false, ca: None };
+            return Self {
+                host,
+                repository,
+                mirrored: false,
+                http: false,
+                ca: None,
+                via: None,
+                plain,
+            };
         };
         let (host, repository) = match &rule.mirror {
             None => (image.registry().to_owned(), image.repository().to_owned()),
@@ -42,7 +66,44 @@ impl Endpoint {
             }
         };
         let mirrored = rule.mirror.is_some();
-        Self { host, repository, mirrored, http: rule.http, ca: rule.ca.clone() }
+        Self { host, repository, mirrored, http: rule.http, ca: rule.ca.clone(), via: None, plain }
+    }
+
+    /// A registry as such, as the site's rules have it reached.
+    pub(crate) fn at(config: &Config, host: &str) -> Self {
+        let own = |rule: &&RegistryRule| {
+            rule.mirror.is_none() && rule.prefix.trim_end_matches('/') == host
+        };
+        let named = |rule: &&RegistryRule| {
+            let place = rule.mirror.as_deref().unwrap_or(&rule.prefix);
+            place.split('/').next() == Some(host)
+        };
+        let rule = config.registry.iter().find(own).or_else(|| config.registry.iter().find(named));
+        Self {
+            host: host.to_owned(),
+            repository: String::new(),
+            mirrored: false,
+            http: rule.is_some_and(|rule| rule.http),
+            ca: rule.and_then(|rule| rule.ca.clone()),
+            via: None,
+            plain: plain(config),
+        }
+    }
+
+    /// The same, asked through the user's or the site's proxy if there is one. Plain HTTP never
+    /// is: whoever runs the proxy could change what comes, for everybody.
+    pub(crate) fn through_proxy(self, config: &Config, environment: &Environment) -> Result<Self> {
+        if self.http {
+            return Ok(self);
+        }
+        let via = proxy(&config.images, environment)?;
+        Ok(Self { via: via.map(|(proxy, is_sites)| Via { proxy, is_sites }), ..self })
+    }
+
+    /// The proxy that this registry is asked through.
+    pub(super) fn way(&self) -> Option<&Via> {
+        let root: ureq::http::Uri = self.root().parse().ok()?;
+        self.via.as_ref().filter(|via| !via.proxy.is_no_proxy(&root))
     }
 
     /// Where the registry says what it is.
@@ -63,6 +124,12 @@ impl Endpoint {
     }
 }
 
+fn plain(config: &Config) -> Vec<String> {
+    let rules = config.registry.iter().filter(|rule| rule.http);
+    let places = rules.map(|rule| rule.mirror.as_deref().unwrap_or(&rule.prefix));
+    places.filter_map(|place| place.split('/').next()).map(str::to_owned).collect()
+}
+
 /// Whether it may help to ask again.
 pub(super) fn may_pass(error: &ureq::Error) -> bool {
     use std::io::ErrorKind;
@@ -75,10 +142,7 @@ pub(super) fn may_pass(error: &ureq::Error) -> bool {
         ureq::Error::Timeout(_) | ureq::Error::Protocol(_) => true,
         ureq::Error::Io(error) => !matches!(
             error.kind(),
-            ErrorKind::ConnectionRefused
-                | ErrorKind::InvalidData
-                | ErrorKind::InvalidInput
-                | ErrorKind::PermissionDenied
+            ErrorKind::InvalidData | ErrorKind::InvalidInput | ErrorKind::PermissionDenied
         ),
         _ => false,
     }
@@ -138,5 +202,32 @@ mod tests {
         assert_eq!(endpoint(rules, "r.io/a").url("x"), "http://r.io/v2/a/x");
         let whole = endpoint(rules, "ubuntu:14.04");
         assert_eq!((whole.host.as_str(), whole.repository.as_str()), ("local:5000", ""));
+    }
+
+    #[test]
+    fn a_registry_as_such_is_reached_as_the_rules_that_name_it_say() {
+        let text = r#"
+            [store]
+            path = "/x"
+            [[registry]]
+            prefix = "docker.io"
+            mirror = "mirror:5000/hub"
+            http = true
+            [[registry]]
+            prefix = "r.io/team"
+            ca = "/ca.pem"
+            [[registry]]
+            prefix = "plain.io/"
+            http = true
+        "#;
+        let config = Config::parse(text, Path::new("x")).unwrap();
+        let at = |host| Endpoint::at(&config, host);
+        // Whoever logs in to the Docker Hub does not log in to its mirror.
+        assert_eq!(at("docker.io").root(), "https://registry-1.docker.io/v2/");
+        assert_eq!(at("mirror:5000").root(), "http://mirror:5000/v2/");
+        assert_eq!(at("plain.io").root(), "http://plain.io/v2/");
+        assert_eq!(at("r.io").ca.as_deref(), Some(Path::new("/ca.pem")));
+        assert_eq!(at("other.io").root(), "https://other.io/v2/");
+        assert_eq!(at("other.io").plain, ["mirror:5000", "plain.io"]);
     }
 }

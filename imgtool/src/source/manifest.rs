@@ -12,6 +12,8 @@ use super::Source;
 const MAX_LAYERS: usize = 1000;
 /// An index in an index in an index is no image.
 const MAX_NESTING: usize = 3;
+/// More addresses of one layer than anybody keeps up.
+const MAX_URLS: usize = 8;
 
 /// An image, chosen for a platform.
 #[derive(Clone, Debug)]
@@ -28,6 +30,8 @@ pub(crate) struct Layer {
     pub(crate) size: u64,
     /// The digest of what is in it, uncompressed.
     pub(crate) diff_id: Digest,
+    /// Where else it is, if those who have the image may not pass it on.
+    pub(crate) urls: Vec<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -49,6 +53,7 @@ pub(crate) struct Descriptor {
     size: u64,
     pub(crate) platform: Option<Platform>,
     pub(crate) annotations: Option<BTreeMap<String, String>>,
+    urls: Option<Vec<String>>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -193,7 +198,8 @@ fn image(
                 return Err(Error::user("the image is encrypted")
                     .hint("decrypt it first, with skopeo copy --decryption-key"));
             }
-            Ok(Layer { digest: layer.digest.parse()?, size: layer.size, diff_id })
+            let urls = layer.urls.iter().flatten().take(MAX_URLS).cloned().collect();
+            Ok(Layer { digest: layer.digest.parse()?, size: layer.size, diff_id, urls })
         })
         .collect::<Result<Vec<Layer>>>()?;
     let process = configuration.config.unwrap_or_default();
@@ -233,6 +239,7 @@ mod tests {
                     variant: variant.map(str::to_owned),
                 }),
                 annotations: None,
+                urls: None,
             });
         descriptors.collect()
     }

@@ -21,6 +21,12 @@ pub(crate) trait Source: Send + Sync + 'static {
     /// `progress` is told of each byte.
     fn fetch(&self, layer: &Layer, progress: &dyn Fn(u64), to: &SyncSender<Result<Vec<u8>>>);
 
+    /// Whether everybody would be given the layer, and the caller is: asked before it is taken from
+    /// where it was kept, or kept. Files are the caller's own.
+    fn gives_everybody(&self, _layer: &Layer) -> bool {
+        false
+    }
+
     /// What came is not what `digest` names.
     fn wrong(&self, digest: &str) -> Error;
 

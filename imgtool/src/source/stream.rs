@@ -314,7 +314,6 @@ pub(crate) struct Decoded<'a> {
     taken: Rc<Cell<u64>>,
     given: u64,
     name: String,
-    is_compressed: bool,
 }
 
 impl std::fmt::Debug for Decoded<'_> {
@@ -342,18 +341,7 @@ impl<'a> Decoded<'a> {
             Some(Compression::Zstd) => Box::new(zstd::stream::read::Decoder::with_buffer(from)?),
             None => Box::new(BufReader::with_capacity(0, from)),
         };
-        Ok(Self {
-            decoder,
-            taken,
-            given: 0,
-            name: name.to_owned(),
-            is_compressed: compression.is_some(),
-        })
-    }
-
-    /// Whether there was anything to decompress.
-    pub(crate) fn is_compressed(&self) -> bool {
-        self.is_compressed
+        Ok(Self { decoder, taken, given: 0, name: name.to_owned() })
     }
 }
 
@@ -361,14 +349,19 @@ impl Read for Decoded<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let n = self.decoder.read(buffer)?;
         self.given += n as u64;
-        if self.given > BOMB_BYTES && self.given / self.taken.get().max(1) > BOMB_RATIO {
-            let name = &self.name;
-            let bomb = Error::user(format!("{name}: unpacks to a thousand times its size"))
-                .hint("such an image is made to do harm; if it is honest, make its files sparse");
-            return Err(io::Error::other(bomb));
-        }
+        refuse_bomb(&self.name, self.taken.get(), self.given)?;
         Ok(n)
     }
+}
+
+/// Refuses what no honest compressor makes.
+pub(crate) fn refuse_bomb(name: &str, taken: u64, given: u64) -> io::Result<()> {
+    if given > BOMB_BYTES && given / taken.max(1) > BOMB_RATIO {
+        let bomb = Error::user(format!("{name}: unpacks to a thousand times its size"))
+            .hint("such an image is made to do harm; if it is honest, make its files sparse");
+        return Err(io::Error::other(bomb));
+    }
+    Ok(())
 }
 
 /// Counts what is taken from a reader.

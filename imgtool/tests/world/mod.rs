@@ -5,6 +5,7 @@
 #![allow(dead_code)]
 
 pub mod fake;
+pub mod ways;
 
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
@@ -61,6 +62,14 @@ impl World {
 
     pub fn mode(&self, name: &str, mode: u32) {
         std::fs::set_permissions(self.path(name), PermissionsExt::from_mode(mode)).unwrap();
+    }
+
+    /// Gives alice a login, where podman keeps it.
+    pub fn log_in(&self, host: &str, user: &str, password: &str) {
+        let auths =
+            serde_json::json!({ "auths": { host: { "username": user, "password": password } } });
+        std::fs::create_dir_all(self.path("alice/.config/containers")).unwrap();
+        std::fs::write(self.path("alice/.config/containers/auth.json"), auths.to_string()).unwrap();
     }
 
     /// A command of user `uid`, with the environment of `env -i` and `variables`.

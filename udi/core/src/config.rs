@@ -11,7 +11,10 @@ use std::path::Path;
 
 use crate::{Error, Module, Names, Result};
 
-pub use images::{ImageType, ImagesConfig, Modes, RegistryRule, StoreConfig};
+pub use images::{
+    BlockSize, Compression, CompressionLevel, ImageFormat, ImageType, ImagesConfig, Modes,
+    RegistryRule, StoreConfig,
+};
 pub use inside::{Batch, EnvConfig, EtcConfig, Home, InsideConfig, Scratch, SiteMount, Workdir};
 pub use node::{Hook, HooksConfig, NodeConfig};
 pub use volumes::{CacheConfig, LimitsConfig, VolumesConfig};

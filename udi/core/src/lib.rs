@@ -22,9 +22,9 @@ mod user;
 mod volume;
 
 pub use config::{
-    Batch, CacheConfig, Config, EnvConfig, EtcConfig, Home, Hook, HooksConfig, ImageType,
-    ImagesConfig, InsideConfig, LimitsConfig, Modes, NodeConfig, RegistryRule, Scratch, SiteMount,
-    StoreConfig, VolumesConfig, Workdir,
+    Batch, BlockSize, CacheConfig, Compression, CompressionLevel, Config, EnvConfig, EtcConfig,
+    Home, Hook, HooksConfig, ImageFormat, ImageType, ImagesConfig, InsideConfig, LimitsConfig,
+    Modes, NodeConfig, RegistryRule, Scratch, SiteMount, StoreConfig, VolumesConfig, Workdir,
 };
 pub use digest::Digest;
 pub use env::{Edit, edits};

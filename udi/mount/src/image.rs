@@ -89,6 +89,11 @@ fn superblock(image: &ImageFile) -> Result<(u32, OwnedFd)> {
     ))?;
     rustix::mount::fsconfig_set_string(&context, "source", device.path())
         .and_then(|()| rustix::mount::fsconfig_set_flag(&context, "ro"))
+        .and_then(|()| match kind {
+            // Nothing is to be replayed: it was made at once, and the device cannot be written.
+            "ext4" => rustix::mount::fsconfig_set_flag(&context, "noload"),
+            _ => Ok(()),
+        })
         .and_then(|()| rustix::mount::fsconfig_create(&context))
         .map_err(fault::mounting("the image", &context))?;
     let attr = MountAttrFlags::MOUNT_ATTR_RDONLY

@@ -8,7 +8,8 @@
 //! refs/REGISTRY/REPOSITORY/:TAG    what a name means: per platform a digest, when, by whom
 //! refs/.private/UID/…              the same for what only UID may see
 //! manifests/AA/DIGEST              what a digest is packed as, and what the image says of itself
-//! images/AA/FILE.squashfs          immutable; FILE is the sha256 of the bytes
+//! images/AA/FILE.FORMAT            immutable; FILE is the sha256 of the bytes
+//! layers/AA/DIGEST                 layers as registries have them: a cache
 //! leases/  tmp/                    writers at work
 //! ```
 #![forbid(unsafe_code)]
@@ -16,6 +17,7 @@
 mod acl;
 mod beneath;
 mod info;
+mod layers;
 mod manifest;
 pub mod publish;
 mod reference;
@@ -23,6 +25,7 @@ pub mod site;
 mod store;
 
 pub use acl::{Access, Principal};
+pub use layers::Layers;
 pub use manifest::{Manifest, Packed, Unreadable, packing};
 pub use reference::{Entry, Reference};
 pub use store::{Located, Store};

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-use udi::{Digest, Error, ImageInfo, Modes, Result};
+use udi::{Digest, Error, ImageFormat, ImageInfo, Modes, Result};
 
 /// Larger files are no manifests; an image's labels are the largest part.
 pub(crate) const MAX_BYTES: u64 = 8 << 20;
@@ -22,7 +22,7 @@ pub struct Manifest {
 pub struct Packed {
     /// The sha256 of its bytes.
     pub id: Digest,
-    /// The file system's name: `squashfs`.
+    /// The file system's name: `squashfs`, `ext4` or `erofs`.
     pub format: String,
     /// Bytes of the file.
     pub size: u64,
@@ -48,6 +48,17 @@ pub fn packing(modes: Modes) -> &'static str {
     }
 }
 
+/// How a squashfs file is packed once more as `format`.
+pub(crate) fn packing_as(format: ImageFormat, modes: Modes) -> &'static str {
+    match (format, modes) {
+        (ImageFormat::Squashfs, modes) => packing(modes),
+        (ImageFormat::Ext4, Modes::Keep) => "ext4-1",
+        (ImageFormat::Ext4, Modes::Readable) => "ext4-1-readable",
+        (ImageFormat::Erofs, Modes::Keep) => "erofs-lz4hc-1",
+        (ImageFormat::Erofs, Modes::Readable) => "erofs-lz4hc-1-readable",
+    }
+}
+
 impl Manifest {
     pub(crate) fn parse(bytes: &[u8], digest: &Digest) -> Result<Self> {
         let broken = |why: String| {
@@ -58,25 +69,34 @@ impl Manifest {
             return Err(broken("it is about another digest".into()));
         }
         // The format becomes part of a path.
-        if manifest.files.values().any(|f| f.format != "squashfs") {
+        if manifest.files.values().any(|f| ImageFormat::of(&f.format).is_none()) {
             return Err(broken("an unknown file format".into()));
         }
         Ok(manifest)
     }
 
     /// The file to mount: the readable one, if somebody made it, so that nobody's pull takes
-    /// from others what they could read; else the newest way of packing that is there.
+    /// from others what they could read; of those another format than squashfs, which is there
+    /// only if somebody asked for it; else the newest way of packing that is there.
     pub fn preferred(&self) -> Option<&Packed> {
-        self.packed(Modes::Keep).or_else(|| self.files.values().next_back())
+        let all = [Modes::Readable, Modes::Keep].into_iter();
+        let all = all.flat_map(|modes| ImageFormat::ALL.map(|format| packing_as(format, modes)));
+        let mut all = all.filter_map(|packing| self.files.get(packing));
+        all.next().or_else(|| self.files.values().next_back())
     }
 
-    /// The file that is good enough for who wants `modes`.
+    /// The squashfs file that is good enough for who wants `modes`.
     pub fn packed(&self, modes: Modes) -> Option<&Packed> {
         let readable = self.files.get(packing(Modes::Readable));
         match modes {
             Modes::Readable => readable,
             Modes::Keep => readable.or_else(|| self.files.get(packing(Modes::Keep))),
         }
+    }
+
+    /// The modes of the files that nodes mount.
+    pub fn modes(&self) -> Modes {
+        if self.is_made_readable() { Modes::Readable } else { Modes::Keep }
     }
 
     /// Whether users can read the files that nodes mount because somebody wanted them to.
@@ -134,6 +154,28 @@ mod tests {
             [record.preferred(), record.packed(Modes::Keep), record.packed(Modes::Readable)]
         {
             assert_eq!(found, Some(&readable));
+        }
+    }
+
+    #[test]
+    fn another_format_is_mounted_if_it_is_there_but_not_before_what_is_readable() {
+        let (digest, bytes) = manifest("squashfs");
+        let mut record = Manifest::parse(&bytes, &digest).unwrap();
+        let mut add = |format: ImageFormat, modes, id| {
+            let packed = packed(id, format.name());
+            record.files.insert(packing_as(format, modes).to_owned(), packed);
+            let json = serde_json::to_vec(&record).unwrap();
+            let read = Manifest::parse(&json, &digest).unwrap();
+            (read.preferred().unwrap().id.clone(), read.packed(Modes::Keep).unwrap().format.clone())
+        };
+        let id = |id| Digest::from_bytes(&[id; 32]);
+        for (format, modes, number) in [
+            (ImageFormat::Ext4, Modes::Keep, 11),
+            (ImageFormat::Erofs, Modes::Keep, 12),
+            (ImageFormat::Squashfs, Modes::Readable, 13),
+            (ImageFormat::Ext4, Modes::Readable, 14),
+        ] {
+            assert_eq!(add(format, modes, number), (id(number), "squashfs".to_owned()));
         }
     }
 

@@ -4,6 +4,7 @@
 //! old state or the new one, and a writer killed at any moment leaves at most files that the
 //! next writer removes: image, then record, then name.
 
+mod layer;
 mod lease;
 mod list;
 mod rehearse;
@@ -51,7 +52,7 @@ impl Store {
             .hint(format!("chmod 2711 {path}")));
         }
         let keeper = Keeper { store: self };
-        for dir in ["refs", "refs/.private", "manifests", "images", "leases", "tmp"] {
+        for dir in ["refs", "refs/.private", "manifests", "images", "layers", "leases", "tmp"] {
             keeper.directory(dir)?;
         }
         Ok(keeper)

@@ -5,11 +5,11 @@ use rustix::io::Errno;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use udi::{Digest, Error, ImageRef, Result, StoreConfig};
+use udi::{Digest, Error, ImageRef, Modes, Result, StoreConfig};
 
 use crate::acl::{self, Acl, Principal};
 use crate::beneath;
-use crate::manifest::{self, Manifest};
+use crate::manifest::{self, Manifest, Packed};
 use crate::reference::{self, Reference};
 
 /// The image store, found and judged.
@@ -25,12 +25,23 @@ pub struct Store {
 pub struct Located {
     /// The sha256 of the file.
     pub file_id: Digest,
-    /// The file system in it: `squashfs`.
+    /// The file system in it: `squashfs`, `ext4` or `erofs`.
     pub format: String,
     /// The file's path below the store.
     pub path: String,
     /// Bytes of the file.
     pub size: u64,
+}
+
+impl Located {
+    fn of(packed: &Packed) -> Self {
+        Self {
+            file_id: packed.id.clone(),
+            format: packed.format.clone(),
+            path: manifest::image_path(&packed.id, &packed.format),
+            size: packed.size,
+        }
+    }
 }
 
 impl Store {
@@ -127,12 +138,7 @@ impl Store {
         let packed = manifest.preferred().ok_or_else(|| {
             Error::admin(format!("the image store's record of {digest} names no file"))
         })?;
-        Ok(Located {
-            file_id: packed.id.clone(),
-            format: packed.format.clone(),
-            path: manifest::image_path(&packed.id, &packed.format),
-            size: packed.size,
-        })
+        Ok(Located::of(packed))
     }
 
     /// Opens an image with the calling thread's rights: this open is the access check.
@@ -140,6 +146,20 @@ impl Store {
     /// What is not there and what somebody else keeps private give the same error.
     pub fn open_image(&self, digest: &Digest) -> Result<(OwnedFd, Located)> {
         let located = self.locate(digest)?;
+        self.open_located(digest, located)
+    }
+
+    /// As [`open_image`](Self::open_image), but the squashfs file, whatever else the image is
+    /// packed as.
+    pub fn open_squashfs(&self, digest: &Digest) -> Result<(OwnedFd, Located)> {
+        let manifest = self.manifest(digest)?.ok_or_else(|| no_image(&format!("id:{digest}")))?;
+        let packed = manifest.packed(Modes::Keep).ok_or_else(|| {
+            Error::admin(format!("the image store's record of {digest} names no squashfs file"))
+        })?;
+        self.open_located(digest, Located::of(packed))
+    }
+
+    fn open_located(&self, digest: &Digest, located: Located) -> Result<(OwnedFd, Located)> {
         let file = beneath::open(&self.top, &located.path, OFlags::RDONLY).map_err(|error| {
             if beneath::is_absent(error) {
                 no_image(&format!("id:{digest}"))

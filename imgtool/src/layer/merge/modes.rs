@@ -7,7 +7,8 @@ use std::collections::BTreeSet;
 
 use udi_store::Unreadable;
 
-use super::{Image, Kind, ROOT};
+use super::tree::{Inode, Kind};
+use super::{Image, ROOT};
 
 /// Below these every distribution has closed files, which no user misses.
 const SYSTEM: [&str; 3] = ["/etc", "/var", "/boot"];
@@ -46,7 +47,7 @@ impl Image {
         let mut found = Unreadable::default();
         let mut last = String::new();
         self.walk_files(ROOT, &mut String::new(), false, &mut |path, inode, shut| {
-            let mode = self.inodes[inode as usize].meta.mode;
+            let mode = self.tree.meta(inode).mode;
             if mode & SET_ID != 0 || !(shut || mode & 0o004 == 0) || is_expected(path) {
                 return;
             }
@@ -70,15 +71,18 @@ impl Image {
                 secret.insert(inode);
             }
         });
-        for (number, inode) in self.inodes.iter_mut().enumerate() {
-            let mode = &mut inode.meta.mode;
-            match inode.kind {
-                Kind::Directory(_) => *mode |= 0o555,
-                Kind::File { .. } if *mode & SET_ID == 0 && !secret.contains(&(number as u32)) => {
-                    *mode |= if *mode & 0o111 == 0 { 0o444 } else { 0o555 };
+        for inode in self.tree.inodes() {
+            let mut meta = self.tree.meta(inode);
+            match self.tree.kind(inode) {
+                Kind::Directory => meta.mode |= 0o555,
+                Kind::File(_) | Kind::Missing(_)
+                    if meta.mode & SET_ID == 0 && !secret.contains(&inode) =>
+                {
+                    meta.mode |= if meta.mode & 0o111 == 0 { 0o444 } else { 0o555 };
                 }
-                _ => {}
+                _ => continue,
             }
+            self.tree.set_meta(inode, meta);
         }
     }
 
@@ -86,19 +90,20 @@ impl Image {
     /// others out.
     fn walk_files(
         &self,
-        directory: u32,
+        directory: Inode,
         path: &mut String,
         shut: bool,
-        see: &mut impl FnMut(&str, u32, bool),
+        see: &mut impl FnMut(&str, Inode, bool),
     ) {
-        let shut = shut || self.inodes[directory as usize].meta.mode & 0o001 == 0;
-        for (name, entry) in self.children(directory).into_iter().flatten() {
+        let shut = shut || self.tree.meta(directory).mode & 0o001 == 0;
+        for entry in self.tree.children(directory) {
             let length = path.len();
             path.push('/');
-            path.push_str(&String::from_utf8_lossy(name));
-            match self.inodes[entry.inode as usize].kind {
-                Kind::Directory(_) => self.walk_files(entry.inode, path, shut, see),
-                Kind::File { .. } => see(path, entry.inode, shut),
+            path.push_str(&String::from_utf8_lossy(self.tree.name(entry)));
+            let inode = self.tree.inode(entry);
+            match self.tree.kind(inode) {
+                Kind::Directory => self.walk_files(inode, path, shut, see),
+                Kind::File(_) | Kind::Missing(_) => see(path, inode, shut),
                 _ => {}
             }
             path.truncate(length);
@@ -134,7 +139,7 @@ mod tests {
     fn modes(image: &Image) -> Vec<(String, u16)> {
         let mut modes = Vec::new();
         image.walk_files(ROOT, &mut String::new(), false, &mut |path, inode, _| {
-            modes.push((path.to_owned(), image.inodes[inode as usize].meta.mode));
+            modes.push((path.to_owned(), image.tree.meta(inode).mode));
         });
         modes
     }

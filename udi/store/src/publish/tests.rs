@@ -314,3 +314,29 @@ fn a_rehearsal_of_writing_leaves_nothing() {
     keeper.rehearse(&crate::Access::Users([ALICE].into())).unwrap();
     assert_eq!(keeper.names("tmp").unwrap(), []);
 }
+
+#[test]
+fn layers_used_longest_ago_go_when_there_is_no_room() {
+    let fixture = fixture();
+    let keeper = fixture.store.keeper().unwrap();
+    let Claim::Mine(lease) = keeper.lease("x", "x").unwrap() else { panic!() };
+    let keep = |n: u8| {
+        let mut temp = keeper.layer(&lease, u32::from(n), 100, 250).unwrap();
+        temp.file.write_all(&[n; 100]).unwrap();
+        keeper.keep_layer(temp, &digest(n)).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    };
+    let there = |n: u8| fixture.store.layers().unwrap().open(&digest(n), 100).is_some();
+    keep(1);
+    keep(2);
+    keeper.used_layer(&digest(1));
+    keep(3);
+    assert_eq!([there(1), there(2), there(3)], [true, false, true]);
+    // One of another length is none.
+    assert!(fixture.store.layers().unwrap().open(&digest(1), 99).is_none());
+    // What is in the making goes with whoever makes it, and what is gone is not missed.
+    drop(keeper.layer(&lease, 9, 250, 250).unwrap());
+    keeper.used_layer(&digest(1));
+    assert_eq!([there(1), there(3)], [false, false]);
+    assert!(keeper.names("tmp").unwrap().is_empty());
+}

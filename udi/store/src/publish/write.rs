@@ -8,13 +8,13 @@ use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
-use udi::{Digest, Error, ImageInfo, ImageRef, Modes, Result};
+use udi::{Digest, Error, ImageFormat, ImageInfo, ImageRef, Modes, Result};
 
 use super::Keeper;
 use super::lease::{Lease, fnv};
 use crate::acl::{self, Access, Acl};
 use crate::beneath;
-use crate::manifest::{self, Manifest, Packed, packing};
+use crate::manifest::{self, Manifest, Packed, packing_as};
 use crate::reference::{self, Entry};
 
 /// A file in the making. Nobody but the store's owner can read it; it goes when dropped.
@@ -45,7 +45,7 @@ impl Keeper<'_> {
         self.temp_file(lease.nonce(), "image")
     }
 
-    fn temp_file(&self, nonce: &str, kind: &str) -> Result<Temp> {
+    pub(super) fn temp_file(&self, nonce: &str, kind: &str) -> Result<Temp> {
         let dir = self.directory("tmp")?;
         let name = format!("{nonce}.{kind}");
         let flags =
@@ -76,7 +76,9 @@ impl Keeper<'_> {
         self.place(image, &manifest::image_path(&packed.id, &packed.format), &access)?;
         let mut record = self.store.manifest(&digest)?.unwrap_or_default();
         record.info = info;
-        record.files.insert(packing(modes).to_owned(), packed);
+        let format = ImageFormat::of(&packed.format)
+            .ok_or_else(|| Error::bug("an image in an unknown format"))?;
+        record.files.insert(packing_as(format, modes).to_owned(), packed);
         // A file that somebody removed by hand must not be preferred to the one that is there.
         record.files.retain(|_, packed| self.is_there(packed));
         self.put(lease, &manifest::path(&digest), &record, &access)?;
@@ -145,6 +147,12 @@ impl Keeper<'_> {
             None => Access::Public,
         };
         self.put(lease, &format!("refs/{path}"), &reference, &access)
+    }
+
+    /// The image packed as `format`, in the same modes as it is mounted in now.
+    pub fn has_as(&self, record: &Manifest, format: ImageFormat) -> Option<Packed> {
+        let packed = record.files.get(packing_as(format, record.modes()))?;
+        self.is_there(packed).then(|| packed.clone())
     }
 
     /// What is known of the image, if it is there with a file for who wants `modes`.
@@ -224,7 +232,7 @@ impl Keeper<'_> {
     }
 
     /// Gives a finished file its rights and its place.
-    fn place(&self, temp: Temp, path: &str, access: &Access) -> Result<()> {
+    pub(super) fn place(&self, temp: Temp, path: &str, access: &Access) -> Result<()> {
         let failed = |error| self.cannot_write(path, error);
         access.apply(temp.file.as_fd(), path)?;
         rustix::fs::fsync(&temp.file).map_err(failed)?;

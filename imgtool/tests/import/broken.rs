@@ -1,0 +1,82 @@
+//! Sources that are broken, and imports that are stopped.
+
+use super::*;
+
+#[test]
+#[ignore = "needs root: it becomes users"]
+fn what_is_broken_is_told_and_leaves_nothing() {
+    let (fake, world) = site();
+    layout(&world, &fake);
+    alice(
+        &world,
+        r#"
+        tar -C oci -cf app.oci .; skopeo copy -q oci:oci:1 docker-archive:app.tar:app:1
+        layer=$(ls -S oci/blobs/sha256 | head -n 1)
+        head -c 500000 app.tar >short.tar; gzip -c app.tar | head -c 300000 >short.tgz
+        cp -r oci flipped; printf X | dd of=flipped/blobs/sha256/$layer bs=1 seek=5000 conv=notrunc status=none
+        mkdir f; cd f; tar xf ../app.tar; l=$(jq -r '.[0].Layers[0]' manifest.json)
+        chmod u+w "$l"; printf X | dd of="$l" bs=1 seek=600 conv=notrunc status=none; tar cf ../flipped.tar *; cd ..
+        mkdir up; echo x >up/x; tar -cf up.tar --transform 's,^,../../,' -P up/x; xz -k up.tar
+        head -c 100000 /dev/urandom >noise; mkdir none; : >empty
+        tar -C oci -cf nolist.tar blobs; mkdir two; cp -r oci/* two
+        jq '.manifests += [.manifests[0] | .annotations["org.opencontainers.image.ref.name"] = "2"]' oci/index.json >two/index.json"#,
+    );
+    for (source, words) in [
+        ("docker-archive:short.tar", &["short.tar", "the archive ends in the middle of it"][..]),
+        ("docker-archive:short.tgz", &["short.tgz is no archive of an image"]),
+        ("docker-archive:noise", &["noise is no archive of an image"]),
+        ("docker-archive:empty", &["it has no manifest.json"]),
+        ("docker-archive:app.oci", &["it has no manifest.json", "oci-archive:"]),
+        ("docker-archive:flipped.tar", &["layer ", "not what the image's configuration says"]),
+        ("docker-archive:nothing.tar", &["nothing.tar cannot be opened: No such file"]),
+        ("docker-archive:oci", &["oci is not a plain file", "oci:"]),
+        ("oci:flipped", &["it has something else than sha256:"]),
+        ("oci:none", &["it has no index.json"]),
+        ("oci:noise", &["Not a directory"]),
+        ("oci:oci:2", &["there is no image 2 in it", "it has: 1"]),
+        ("oci:two", &["several images", "say which one, after a colon: 1, 2"]),
+        ("oci-archive:nolist.tar", &["it has no index.json", "docker-archive:"]),
+        ("tar:noise", &["noise: the archive is broken"]),
+        ("tar:up.tar", &["leads out of the image"]),
+        ("tar:short.tgz", &["short.tgz: "]),
+        ("tar:-", &["tar:-: there is nothing in it"]),
+        ("dir:none", &["dir:none: there is nothing in it"]),
+        ("tar:up.tar.xz", &["is compressed with xz", "xz -d"]),
+        ("dir:noise", &["Not a directory"]),
+        ("app.tar", &["what kind of source", "docker-archive:"]),
+    ] {
+        let done = import(&world, ALICE, &[source, "app:1"]).fails(1, words);
+        assert!(done.err().contains("hint: "), "{source}: {}", done.err());
+        assert_eq!(world.files("store"), NOTHING, "{source}");
+    }
+    import(&world, ALICE, &["--platform", "linux/arm64", "oci:oci", "app:1"])
+        .fails(1, &["for linux/amd64, not for linux/arm64"]);
+    import(&world, ALICE, &["oci:oci"]).fails(2, &["NAME"]);
+    import(&world, ALICE, &["oci:two:2", "app:1"]).ok();
+}
+
+#[test]
+#[ignore = "needs root: it becomes users"]
+fn an_import_that_is_stopped_leaves_nothing() {
+    let (_fake, world) = site();
+    let (tool, home) = (world.path("shifterimg"), world.path("alice"));
+    let script = r#"cd "$1"; exec "$0" import tar:- app:1"#;
+    let words = ["sh", "-c", script, tool.to_str().unwrap(), home.to_str().unwrap()];
+    let mut child = world.command(ALICE, &[], &words).stdin(Stdio::piped()).spawn().unwrap();
+    let mut header = tar::Header::new_gnu();
+    header.set_size(1 << 30);
+    header.set_mode(0o644);
+    header.set_path("big").unwrap();
+    header.set_cksum();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(header.as_bytes()).unwrap();
+    stdin.write_all(&[1; 1 << 20]).unwrap();
+    let start = std::time::Instant::now();
+    while world.files("store/tmp").is_empty() {
+        assert!(start.elapsed().as_secs() < 30, "it never began");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    drop(stdin);
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+    assert_eq!(world.files("store"), NOTHING);
+}

@@ -1,0 +1,159 @@
+//! Root file systems: directories, archives, squashfs files.
+
+use super::*;
+
+#[test]
+#[ignore = "needs root: it becomes users"]
+fn a_directory_and_its_archives_are_one_image_whose_files_are_roots() {
+    let (_fake, world) = site();
+    alice(
+        &world,
+        r#"mkdir -p root/etc root/bin root/empty; cd root
+        echo hello >etc/hello; ln etc/hello etc/same; ln -s hello etc/link; mkfifo etc/fifo; : >etc/none; : >none
+        truncate -s 1G etc/holes; printf x | dd of=etc/holes bs=1 seek=1000000 conv=notrunc status=none
+        chmod 4755 bin; chmod 600 etc/none; touch -d @1000000000 etc/hello
+        mkdir .shifter; echo lies >.shifter/image.json"#,
+    );
+    let said = json(&import(&world, ALICE, &["--json", "dir:root", "app:1"]).ok());
+    assert_eq!(said["private"], true);
+    let digest = said["digest"].clone();
+    let image = world.image();
+    let shown = world.in_image(&image, r#"cd $1; stat -c '%n %a %u:%g %h %s' etc/hello etc/none bin etc/holes; stat -c %Y etc/hello
+        [ etc/hello -ef etc/same ] && readlink etc/link && [ -p etc/fifo ] && dd if=etc/holes bs=1 skip=1000000 count=1 status=none; echo
+        jq -r .digest .shifter/image.json"#);
+    let expected = format!(
+        "etc/hello 644 0:0 2 6\netc/none 600 0:0 1 0\nbin 4755 0:0 2 3\netc/holes 644 0:0 1 1073741824\n1000000000\nhello\nx\n{}\n",
+        digest.as_str().unwrap()
+    );
+    // How many bytes a directory has, squashfs says in its own way.
+    assert_eq!(shown.replace("bin 4755 0:0 2 27", "bin 4755 0:0 2 3"), expected);
+    // Packed to the same bytes, whenever it is done; and known, whichever way it comes.
+    let name = format!("user:{ALICE}/app:1");
+    world.tool(ALICE, &["rm", &name]).ok();
+    import(&world, ALICE, &["dir:root", "app:1"]).ok();
+    assert_eq!(world.image(), image);
+    alice(
+        &world,
+        "tar -C root --sparse -cf a.tar . ; tar -C root --sparse --sort=name --format=pax -czf b.tgz $(ls -rA root); zstd -q a.tar",
+    );
+    for source in ["tar:a.tar", "tar:b.tgz", "tar:a.tar.zst"] {
+        let done = import(&world, ALICE, &["--json", source, "app:1"]).ok();
+        // Of what is at the root of `b.tgz` no entry speaks of the root itself.
+        if !source.contains("b.tgz") {
+            assert_eq!(json(&done)["digest"], digest, "{source}");
+            assert_eq!(json(&done)["new"], false);
+        }
+    }
+    let file = std::fs::File::open(world.path("alice/a.tar")).unwrap();
+    let done = import_from(&world, ALICE, &["--json", "tar:-", "app:2"], file.into()).ok();
+    assert_eq!(json(&done)["digest"], digest);
+    // Another platform, another image.
+    let other =
+        import(&world, ALICE, &["--json", "--platform", "linux/arm64", "dir:root", "arm"]).ok();
+    assert_ne!(json(&other)["digest"], digest);
+}
+
+#[test]
+#[ignore = "needs root: it becomes users"]
+fn a_squashfs_file_is_read_and_written_anew() {
+    let (_fake, world) = site();
+    alice(
+        &world,
+        r#"mkdir -p root/etc/deep/er root/none; cd root; echo hello >etc/hello; ln etc/hello etc/same; ln -s hello etc/link; mkfifo etc/fifo; : >etc/empty
+        seq 300000 >etc/deep/long; truncate -s 10M etc/deep/er/holes; chmod 4711 etc/deep/long; touch -d @1000000000 etc/deep/long; cd ..
+        for c in gzip zstd lz4 xz; do mksquashfs root $c.squashfs -quiet -no-progress -comp $c >/dev/null; done
+        head -c 100000 zstd.squashfs >short.squashfs; head -c 100000 /dev/zero >zeros"#,
+    );
+    let digest =
+        json(&import(&world, ALICE, &["--json", "dir:root", "app:1"]).ok())["digest"].clone();
+    let theirs = world.path("alice/gzip.squashfs");
+    let list = |image: &std::path::Path| {
+        world.in_image(image, r"cd $1; rm -f x; find . -path ./.shifter -prune -o -type f -exec sha256sum {} + -o -printf '%p %y %m %T@ %l\n' | sort")
+    };
+    for source in ["squashfs:gzip.squashfs", "squashfs:zstd.squashfs", "squashfs:lz4.squashfs"] {
+        world.tool(ALICE, &["rm", &format!("user:{ALICE}/app:1")]).ok();
+        let said = json(&import(&world, ALICE, &["--json", source, "app:1"]).ok());
+        assert_eq!((&said["digest"], &said["new"]), (&digest, &true.into()), "{source}");
+        let image = world.image();
+        assert_eq!(list(&image), list(&theirs), "{source}");
+        assert_ne!(std::fs::read(&image).unwrap(), std::fs::read(&theirs).unwrap());
+    }
+    // More fragments than are kept in memory: the parser starts anew in between.
+    alice(
+        &world,
+        "mkdir many; for i in $(seq 80); do yes $i | head -c 600000 >many/$i || true; done
+        mksquashfs many many.squashfs -quiet -no-progress -b 1M >/dev/null",
+    );
+    let many = |source| json(&import(&world, ALICE, &["--json", source, "many:1"]).ok());
+    let (packed, plain) = (many("squashfs:many.squashfs"), many("dir:many"));
+    assert_eq!((&packed["digest"], &plain["new"]), (&plain["digest"], &false.into()));
+    world.tool(ALICE, &["rm", &format!("user:{ALICE}/many:1")]).ok();
+    // Apptainer's image: a header, one descriptor, the file system.
+    let payload = std::fs::read(&theirs).unwrap();
+    let mut sif = vec![0; 40960];
+    for (at, bytes) in [
+        (0, &b"#!/usr/bin/env run-singularity\n\0"[..]),
+        (32, b"SIF_MAGIC\0"),
+        (88, &48i64.to_le_bytes()),
+        (96, &4096i64.to_le_bytes()),
+        (4096 + 585, &0x4004i32.to_le_bytes()),
+        (4096 + 585 + 4, &[1]),
+        (4096 + 585 + 17, &40960i64.to_le_bytes()),
+        (4096 + 585 + 25, &(payload.len() as i64).to_le_bytes()),
+        (4096 + 585 + 201, &1i32.to_le_bytes()),
+        (4096 + 585 + 205, &2i32.to_le_bytes()),
+    ] {
+        sif[at..at + bytes.len()].copy_from_slice(bytes);
+    }
+    sif.extend(payload);
+    std::fs::write(world.path("alice/app.sif"), &sif).unwrap();
+    std::fs::write(world.path("alice/short.sif"), &sif[..100_000]).unwrap();
+    own(world.path("alice"));
+    let said = json(&import(&world, ALICE, &["--json", "squashfs:app.sif", "app:1"]).ok());
+    assert_eq!((&said["digest"], &said["new"]), (&digest, &false.into()));
+    world.tool(ALICE, &["rm", &format!("user:{ALICE}/app:1")]).ok();
+    for (source, words) in [
+        ("squashfs:xz.squashfs", &["xz.squashfs"][..]),
+        ("squashfs:short.squashfs", &["short.squashfs is no squashfs file, or a broken one"]),
+        ("squashfs:short.sif", &["short.sif: the header of this Apptainer image is broken"]),
+        ("squashfs:zeros", &["zeros is no squashfs file, or a broken one"]),
+    ] {
+        let done = import(&world, ALICE, &[source, "app:1"]).fails(1, words);
+        assert!(done.err().contains("hint: "), "{source}: {}", done.err());
+        assert_eq!(world.files("store"), NOTHING, "{source}");
+    }
+}
+
+#[test]
+#[ignore = "needs root: it becomes users"]
+fn two_imports_of_one_tree_at_once_are_one_image() {
+    let (_fake, world) = site();
+    alice(
+        &world,
+        "mkdir root; seq 100000 >root/a; for i in $(seq 300); do echo $i >root/$i; done; chmod 755 . root",
+    );
+    let (tool, home) = (world.path("shifterimg"), world.path("alice"));
+    let children: Vec<_> = (0..4)
+        .map(|n| {
+            let script = format!(
+                "cd {}; exec {} import --json dir:root app:{n}",
+                home.display(),
+                tool.display()
+            );
+            let mut command = world.command(ALICE, &[], &["sh", "-c", &script]);
+            command
+                .stdin(Stdio::null())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap()
+        })
+        .collect();
+    let said: Vec<_> =
+        children.into_iter().map(|c| json(&Done(c.wait_with_output().unwrap()).ok())).collect();
+    assert!(said.iter().all(|one| one["digest"] == said[0]["digest"]));
+    assert_eq!(said.iter().filter(|one| one["new"] == true).count(), 1);
+    world.image();
+    assert_eq!(world.files("store/tmp"), NOTHING);
+    assert_eq!(world.files("store/leases"), NOTHING);
+}
