@@ -66,6 +66,21 @@ SCRIPT
     assert_equal "${lines[3]}" "${lines[0]}"
 }
 
+@test "the order in which volumes are given does not matter: the step shares the job's mounts" {
+    run batch -n1 "--volume=/home/alice/vol/a:/1;/home/alice/vol/b:/1/below" --image=tiny:1 <<'SCRIPT'
+#!/bin/bash
+look() { srun "$@" sh -c 'echo $(cat /1/name /1/below/name) $(readlink /proc/self/ns/mnt)'; }
+look; look "--volume=$HOME/vol/b:/1/below" --volume="$HOME/vol/a:/1"
+SCRIPT
+    assert_regex "${lines[0]}" '^a b mnt:'
+    assert_equal "${lines[1]}" "${lines[0]}"
+}
+
+@test "a place behind a link of the image is where the link leads, in the image" {
+    run alice 'srun --image=debian:12 --volume=$HOME/vol/a:/lib/new/place --volume=$HOME/vol/tool:/bin/id sh -c "cat /usr/lib/new/place/name; /usr/bin/id; ls -ld /lib /bin | cut -c1"'
+    assert_output $'a\nmine\nl\nl'
+}
+
 @test "names with blanks, colons, semicolons, backslashes and letters of all kinds" {
     for name in 'a b' 'a:b;c' 'a\b' 'naïve 文件' "it's \"a\" \$name *"; do
         escaped=$(sed 's/[\\:;]/\\&/g' <<<"$name")
