@@ -8,6 +8,7 @@ use udi::{Error, Result};
 
 use super::meter::Meter;
 use super::record::{Item, What, clean};
+use super::sparse::old::Shared;
 use super::sparse::{Headers, Map};
 
 /// Before the name of something that lower layers have and the image does not.
@@ -86,29 +87,37 @@ pub(crate) fn read(
     stream: impl Read,
     mut visit: impl FnMut(Item<'_>, Option<&mut Contents<'_>>) -> Result<()>,
 ) -> Result<()> {
-    let (meter, stream) = Meter::of(stream);
+    let shared = Shared::of(stream);
+    let (meter, stream) = Meter::of(shared.share());
     let mut archive = tar::Archive::new(stream);
     let mut entries = archive.entries().map_err(unreadable)?;
     let mut buffer = Vec::new();
-    let mut left = 0;
+    let (mut data, mut stored, mut left) = (0, 0, 0);
     loop {
         meter.headers(left);
+        shared.headers(data, stored);
         let Some(entry) = entries.next() else { return Ok(()) };
         let mut entry = entry.map_err(unreadable)?;
         meter.data();
-        // Of the oldest sparse files the size is that with the holes, which are not stored.
-        let stored = match entry.header().entry_type() {
-            EntryType::GNUSparse => entry.header().entry_size().unwrap_or(0),
-            _ => entry.size(),
+        let old = match entry.header().entry_type() {
+            EntryType::GNUSparse => {
+                let map = shared.map(entry.header(), entry.raw_file_position());
+                Some(map.map_err(unreadable)?)
+            }
+            _ => None,
         };
-        see(&mut entry, &mut buffer, &mut visit)?;
+        data = shared.data();
+        stored = old.as_ref().map_or(entry.size(), Map::stored);
+        let old = old.map(|map| (map, shared.stored(stored)));
+        see(&mut entry, old, &mut buffer, &mut visit)?;
         left = stored.saturating_add(BLOCK).saturating_sub(meter.read());
     }
 }
 
-/// Hands out one entry.
+/// Hands out one entry; of an `old` sparse file, what it is made of.
 fn see<R: Read>(
     entry: &mut tar::Entry<'_, R>,
+    old: Option<(Map, impl Read)>,
     buffer: &mut Vec<u8>,
     visit: &mut impl FnMut(Item<'_>, Option<&mut Contents<'_>>) -> Result<()>,
 ) -> Result<()> {
@@ -150,10 +159,15 @@ fn see<R: Read>(
             visit(Item { path: &path, meta, what: What::Directory }, None)?;
         }
         EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
-            let size = entry.size();
-            let map = headers.map(entry).map_err(unreadable)?;
-            let map = map.unwrap_or_else(|| Map { size, pieces: vec![(0, size)] });
-            let mut contents = Contents { data: entry, map, buffer };
+            let (size, mut old) = (entry.size(), old);
+            let mut contents = match &mut old {
+                Some((map, data)) => Contents { data, map: std::mem::take(map), buffer },
+                None => {
+                    let map = headers.map(entry).map_err(unreadable)?;
+                    let map = map.unwrap_or_else(|| Map { size, pieces: vec![(0, size)] });
+                    Contents { data: entry, map, buffer }
+                }
+            };
             visit(Item { path: &path, meta, what: What::File(None) }, Some(&mut contents))?;
         }
         EntryType::Directory => visit(Item { path: &path, meta, what: What::Directory }, None)?,
