@@ -10,6 +10,7 @@ mod layer {
     pub(crate) mod filter;
     pub(crate) mod merge;
     pub(crate) mod meter;
+    mod pax;
     pub(crate) mod record;
     mod sparse;
 }

@@ -4,5 +4,6 @@ pub(crate) mod archive;
 pub(crate) mod filter;
 pub(crate) mod merge;
 pub(crate) mod meter;
+pub(crate) mod pax;
 pub(crate) mod record;
 pub(crate) mod sparse;

@@ -7,6 +7,7 @@ use tar::EntryType;
 use udi::{Error, Result};
 
 use super::meter::Meter;
+use super::pax;
 use super::record::{Item, What, clean};
 use super::sparse::old::Shared;
 use super::sparse::{Headers, Map};
@@ -106,17 +107,19 @@ pub(crate) fn read(
             }
             _ => None,
         };
+        let extended = shared.pax(entry.raw_header_position()).map_err(unreadable)?;
         data = shared.data();
         stored = old.as_ref().map_or(entry.size(), Map::stored);
         let old = old.map(|map| (map, shared.stored(stored)));
-        see(&mut entry, old, &mut buffer, &mut visit)?;
+        see(&mut entry, &extended, old, &mut buffer, &mut visit)?;
         left = stored.saturating_add(BLOCK).saturating_sub(meter.read());
     }
 }
 
-/// Hands out one entry; of an `old` sparse file, what it is made of.
+/// Hands out one entry, with its PAX header; of an `old` sparse file, what it is made of.
 fn see<R: Read>(
     entry: &mut tar::Entry<'_, R>,
+    extended: &[u8],
     old: Option<(Map, impl Read)>,
     buffer: &mut Vec<u8>,
     visit: &mut impl FnMut(Item<'_>, Option<&mut Contents<'_>>) -> Result<()>,
@@ -125,10 +128,15 @@ fn see<R: Read>(
     if matches!(kind, EntryType::XGlobalHeader) || kind.as_byte() == b'V' {
         return Ok(());
     }
-    let (mtime, headers) = extensions(entry)?;
-    let raw = headers.name.clone().unwrap_or_else(|| entry.path_bytes().into_owned());
+    let extended = Extended::of(extended)?;
+    let name = extended.sparse.name.clone().or(extended.path.clone());
+    let raw = name.unwrap_or_else(|| entry.path_bytes().into_owned());
     let path = clean(&raw, false)?;
-    let meta = meta(entry.header(), mtime).map_err(|e| e.because_of(&path))?;
+    // The crate went past so many bytes; who means others means to hide something.
+    if kind != EntryType::GNUSparse && extended.size.is_some_and(|size| size != entry.size()) {
+        return Err(Error::user(format!("{}: has two sizes", String::from_utf8_lossy(&path))));
+    }
+    let meta = meta(entry.header(), &extended).map_err(|e| e.because_of(&path))?;
     let name = path.rsplit(|&b| b == b'/').next().unwrap_or(&[]);
     if let Some(hidden) = name.strip_prefix(WHITEOUT) {
         let directory = path[..path.len() - name.len()].strip_suffix(b"/").unwrap_or(b"");
@@ -147,10 +155,9 @@ fn see<R: Read>(
         visit(Item { path: &whited, meta, what: What::Whiteout }, None)?;
         return Ok(());
     }
-    let target = || match entry.link_name_bytes() {
-        Some(target) if !target.is_empty() && target.len() <= squashfs::TARGET_MAX => {
-            Ok(target.into_owned())
-        }
+    let link = extended.link.clone();
+    let target = || match link.or_else(|| entry.link_name_bytes().map(|name| name.into_owned())) {
+        Some(target) if !target.is_empty() && target.len() <= squashfs::TARGET_MAX => Ok(target),
         _ => Err(Error::user(format!("{}: a link to nothing", String::from_utf8_lossy(&path)))),
     };
     match kind {
@@ -163,7 +170,7 @@ fn see<R: Read>(
             let mut contents = match &mut old {
                 Some((map, data)) => Contents { data, map: std::mem::take(map), buffer },
                 None => {
-                    let map = headers.map(entry).map_err(unreadable)?;
+                    let map = extended.sparse.map(entry).map_err(unreadable)?;
                     let map = map.unwrap_or_else(|| Map { size, pieces: vec![(0, size)] });
                     Contents { data: entry, map, buffer }
                 }
@@ -195,20 +202,35 @@ fn see<R: Read>(
     Ok(())
 }
 
-/// The PAX headers that the `tar` crate leaves to us.
-fn extensions<R: Read>(entry: &mut tar::Entry<'_, R>) -> Result<(Option<u32>, Headers)> {
-    let mut headers = Headers::default();
-    let mut mtime = None;
-    if let Some(extensions) = entry.pax_extensions().map_err(unreadable)? {
-        for extension in extensions {
-            let extension = extension.map_err(unreadable)?;
-            if extension.key_bytes() == b"mtime" {
-                mtime = Some(seconds(extension.value_bytes()));
+/// What a PAX header says.
+#[derive(Debug, Default)]
+struct Extended {
+    path: Option<Vec<u8>>,
+    link: Option<Vec<u8>>,
+    size: Option<u64>,
+    uid: Option<u64>,
+    gid: Option<u64>,
+    mtime: Option<u32>,
+    sparse: Headers,
+}
+
+impl Extended {
+    fn of(header: &[u8]) -> Result<Self> {
+        let mut all = Self::default();
+        for record in pax::records(header) {
+            let (key, value) = record.map_err(unreadable)?;
+            match key {
+                b"path" => all.path = Some(value.to_vec()),
+                b"linkpath" => all.link = Some(value.to_vec()),
+                b"size" => all.size = pax::number(value),
+                b"uid" => all.uid = pax::number(value),
+                b"gid" => all.gid = pax::number(value),
+                b"mtime" => all.mtime = Some(seconds(value)),
+                key => all.sparse.see(key, value).map_err(unreadable)?,
             }
-            headers.see(extension.key_bytes(), extension.value_bytes()).map_err(unreadable)?;
         }
+        Ok(all)
     }
-    Ok((mtime, headers))
 }
 
 /// Whole seconds of a PAX time, within what squashfs can say.
@@ -227,11 +249,14 @@ impl BadField {
     }
 }
 
-fn meta(header: &tar::Header, mtime: Option<u32>) -> std::result::Result<Meta, BadField> {
+fn meta(header: &tar::Header, extended: &Extended) -> std::result::Result<Meta, BadField> {
     let old = header.as_old();
     // Some archivers leave a field blank where others write 0.
     let blank = |field: &[u8]| field.iter().all(|b| matches!(b, 0 | b' '));
-    let id = |field: &[u8], id: std::io::Result<u64>| match id {
+    let id = |field: &[u8], id: std::io::Result<u64>, extended: Option<u64>| match id {
+        _ if extended.is_some() => {
+            extended.and_then(|id| u32::try_from(id).ok()).filter(|&id| id != u32::MAX)
+        }
         Err(_) if blank(field) => Some(0),
         id => id.ok().and_then(|id| u32::try_from(id).ok()).filter(|&id| id != u32::MAX),
     };
@@ -240,12 +265,13 @@ fn meta(header: &tar::Header, mtime: Option<u32>) -> std::result::Result<Meta, B
         mode => mode.map_err(|_| BadField("mode"))?,
     };
     // A time before 1970 is written in a form that the crate does not read.
-    let mtime =
-        mtime.unwrap_or_else(|| header.mtime().map_or(0, |t| u32::try_from(t).unwrap_or(u32::MAX)));
+    let mtime = extended
+        .mtime
+        .unwrap_or_else(|| header.mtime().map_or(0, |t| u32::try_from(t).unwrap_or(u32::MAX)));
     Ok(Meta {
         mode: (mode & 0o7777) as u16,
-        uid: id(&old.uid, header.uid()).ok_or(BadField("owner"))?,
-        gid: id(&old.gid, header.gid()).ok_or(BadField("group"))?,
+        uid: id(&old.uid, header.uid(), extended.uid).ok_or(BadField("owner"))?,
+        gid: id(&old.gid, header.gid(), extended.gid).ok_or(BadField("group"))?,
         mtime,
     })
 }

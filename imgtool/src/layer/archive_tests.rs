@@ -300,3 +300,37 @@ proptest! {
         let _ = entries(&archive);
     }
 }
+
+/// An entry called `x` with a PAX header of these records.
+fn with_pax(records: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut builder = ::tar::Builder::new(Vec::new());
+    builder.append_pax_extensions(records.iter().copied()).unwrap();
+    let mut archive = builder.into_inner().unwrap();
+    // Its end mark.
+    archive.truncate(archive.len() - 1024);
+    archive.extend(header(b'0', 0));
+    archive.extend([0; 1024]);
+    archive
+}
+
+#[test]
+fn an_attribute_with_any_bytes_breaks_no_archive_and_hides_no_name() {
+    for value in [&b"\n"[..], b"\n\n", b"a\n11 path=y\nb", b"\n\0=", b""] {
+        let archive = with_pax(&[
+            ("SCHILY.xattr.security.capability", value),
+            ("path", b"real"),
+            ("uid", b"4000000"),
+            ("mtime", b"77.5"),
+        ]);
+        let mut seen = Vec::new();
+        read(&archive[..], |item, _| {
+            seen.push((item.path.to_vec(), item.meta.uid, item.meta.mtime));
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(seen, [(b"real".to_vec(), 4_000_000, 77)], "{value:?}");
+    }
+    // The size of what follows cannot be had in two ways.
+    let archive = with_pax(&[("SCHILY.xattr.user.a", b"\n"), ("size", b"5")]);
+    assert!(entries(&archive).unwrap_err().what().contains("two sizes"));
+}

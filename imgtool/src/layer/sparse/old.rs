@@ -7,7 +7,7 @@ use std::cell::{Cell, RefCell};
 use std::io::{self, Read};
 use std::rc::Rc;
 
-use tar::{GnuExtSparseHeader, GnuSparseHeader, Header};
+use tar::{EntryType, GnuExtSparseHeader, GnuSparseHeader, Header};
 
 use super::{Map, broken};
 
@@ -56,6 +56,24 @@ impl<R> Shared<R> {
     pub(crate) fn data(&self) -> u64 {
         self.0.start.set(u64::MAX);
         self.0.position.get()
+    }
+
+    /// The PAX header of the entry whose own header stands in the archive `at` there.
+    pub(crate) fn pax(&self, at: u64) -> io::Result<Vec<u8>> {
+        let headers = self.0.headers.borrow();
+        let length = at.checked_sub(self.0.start.get()).and_then(|n| usize::try_from(n).ok());
+        let mut before = length.and_then(|n| headers.get(..n)).ok_or_else(broken)?;
+        // What may stand before an entry's header are names, too; the crate knows them.
+        while let Some((header, rest)) = before.split_at_checked(BLOCK as usize) {
+            let header = Header::from_byte_slice(header);
+            let size = header.entry_size()?;
+            let data = usize::try_from(size).ok().and_then(|n| rest.get(..n)).ok_or_else(broken)?;
+            if header.entry_type() == EntryType::XHeader {
+                return Ok(data.to_vec());
+            }
+            before = rest.get(data.len().next_multiple_of(BLOCK as usize)..).ok_or_else(broken)?;
+        }
+        Ok(Vec::new())
     }
 
     /// The map of a sparse file with this header, which the crate has read and found good;
