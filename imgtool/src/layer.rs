@@ -1,6 +1,7 @@
 //! Layers: reading their archives, and what they make together.
 
 pub(crate) mod archive;
+pub(crate) mod extras;
 pub(crate) mod filter;
 pub(crate) mod merge;
 pub(crate) mod meter;

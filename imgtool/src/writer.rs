@@ -15,13 +15,17 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::net::UnixStream;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use squashfs::{Contents, Inode, Options, Tree, Writer};
-use udi::{Blame, Compression, Config, Digest, Error, ImageFormat, ImageRef, Modes, Result};
+use squashfs::{Contents, Inode, Options, Special, Tree, Writer};
+use udi::{
+    Blame, Compression, Config, Digest, Error, Extra, ImageFormat, ImageRef, ImagesConfig, Modes,
+    Result,
+};
 use udi_store::publish::{Claim, Keeper, Lease, Name, Temp};
 use udi_store::{Entry, Packed, Store};
 
 use crate::convert;
 use crate::identity::Identity;
+use crate::layer::extras::{SETS_MAX, unpack};
 use crate::sandbox;
 use crate::wire::{Described, Job, ToReader, ToWriter};
 use layers::Keeping;
@@ -162,7 +166,7 @@ fn publish(
     tell(answers, &ToReader::Go)?;
     let temp = keeper.temp(&lease)?;
     let keeping = Keeping::new(keeper, config, &job);
-    let (temp, size, described) = pack(&mut from, temp, options(config), keeping, &mut lease)?;
+    let (temp, size, described) = pack(&mut from, temp, &config.images, keeping, &mut lease)?;
     let file = sha256(&temp, &mut lease)?;
     let Described { info, unreadable } = described;
     if unreadable.examples.len() > 8 || unreadable.examples.iter().any(|e| e.len() > 16 << 10) {
@@ -277,8 +281,7 @@ fn wait(
 }
 
 /// How the site wants images packed.
-fn options(config: &Config) -> Options {
-    let images = &config.images;
+fn options(images: &ImagesConfig) -> Options {
     let level = match images.compression {
         Compression::Zstd => Some(images.compression_level.level()),
         Compression::None => None,
@@ -289,12 +292,12 @@ fn options(config: &Config) -> Options {
 fn pack(
     from: &mut impl Read,
     temp: Temp,
-    options: Options,
+    images: &ImagesConfig,
     mut keeping: Keeping<'_>,
     lease: &mut Lease,
 ) -> Result<(Temp, u64, Described)> {
     let file = temp.file.try_clone().map_err(full)?;
-    let mut writer = Writer::new(file, options).map_err(full)?;
+    let mut writer = Writer::new(file, options(images)).map_err(full)?;
     let mut contents = Vec::new();
     let mut bytes = 0u64;
     loop {
@@ -325,7 +328,7 @@ fn pack(
         }
     }
     let tree = writer.into_tree().map_err(full)?;
-    let (size, described) = plant(from, tree, &contents, lease)?;
+    let (size, described) = plant(from, tree, &contents, images, lease)?;
     temp.file.set_len(size).map_err(full)?;
     Ok((temp, size, described))
 }
@@ -334,11 +337,12 @@ fn plant<W: Read + Write + Seek>(
     from: &mut impl Read,
     mut tree: Tree<W>,
     contents: &[Contents],
+    images: &ImagesConfig,
     lease: &mut Lease,
 ) -> Result<(u64, Described)> {
     let mut shared: Vec<Inode> = Vec::new();
     let mut entries = 0u64;
-    let mut depth = 0usize;
+    let (mut depth, mut attributes) = (0usize, 0usize);
     loop {
         lease.renew();
         entries += 1;
@@ -367,8 +371,22 @@ fn plant<W: Read + Write + Seek>(
             ToWriter::Symlink { name, meta, target, links } => {
                 (tree.symlink(&name, meta, &target, links).map_err(full)?, links)
             }
+            ToWriter::Special { special: Special::Character(_) | Special::Block(_), .. }
+                if images.devices != Extra::Keep =>
+            {
+                return Err(nonsense("a device that nobody wants"));
+            }
             ToWriter::Special { name, meta, special, links } => {
                 (tree.special(&name, meta, special, links).map_err(full)?, links)
+            }
+            ToWriter::Xattrs(set) => {
+                attributes = attributes.saturating_add(set.len());
+                if images.xattrs != Extra::Keep || attributes > SETS_MAX {
+                    return Err(nonsense("extended attributes that nobody wants"));
+                }
+                let set = unpack(&set).ok_or_else(|| nonsense("no extended attributes"))?;
+                tree.xattrs(&set).map_err(full)?;
+                continue;
             }
             ToWriter::Link { name, nth } => {
                 let inode = shared.get(nth as usize).ok_or_else(|| nonsense("no such inode"))?;

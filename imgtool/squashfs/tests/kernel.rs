@@ -5,10 +5,10 @@
 use std::path::Path;
 use std::process::Command;
 
-use squashfs::{Meta, Options, Special, Writer};
+use squashfs::{Device, Meta, Options, Special, Writer, Xattrs};
 
-const META: Meta = Meta { mode: 0o644, uid: 1000, gid: 70_000, mtime: 1_700_000_000 };
-const DIR: Meta = Meta { mode: 0o755, uid: 0, gid: 0, mtime: 1_600_000_000 };
+const META: Meta = Meta { mode: 0o644, uid: 1000, gid: 70_000, mtime: 1_700_000_000, xattrs: 0 };
+const DIR: Meta = Meta { mode: 0o755, uid: 0, gid: 0, mtime: 1_600_000_000, xattrs: 0 };
 /// Larger than what 32 bits hold, nearly all of it a hole.
 const HUGE: u64 = (5 << 30) + 12_345;
 const ENTRIES: u32 = 20_000;
@@ -150,5 +150,83 @@ fn unsquashfs_sees_what_was_written() {
     sh(
         r#"unsquashfs -no-progress -d "$1.d" "$1" && test "$(cat "$1.d"/many/*-777)" = "content of 777""#,
         &path,
+    );
+}
+
+/// Sets of attributes, one of them as large as there may be, and more than one block of each table.
+fn attributed(path: &Path) {
+    let mut options = std::fs::OpenOptions::new();
+    let file = options.read(true).write(true).create_new(true).open(path).unwrap();
+    let mut writer = Writer::new(file, Options::default()).unwrap();
+    writer.begin().unwrap();
+    writer.write(b"contents").unwrap();
+    let contents = writer.end().unwrap();
+    let mut tree = writer.into_tree().unwrap();
+    let pair = |name: &str, value: &[u8]| (name.as_bytes().to_vec(), value.to_vec());
+    let several = Xattrs::from([pair("a", b"1"), pair("b.c", b"two\nlines"), pair("none", b"")]);
+    let several = tree.xattrs(&several).unwrap();
+    let large = tree.xattrs(&Xattrs::from([pair("large", &[b'x'; 65_000])])).unwrap();
+    for n in 0..3000u32 {
+        tree.xattrs(&Xattrs::from([pair("n", n.to_string().as_bytes())])).unwrap();
+    }
+    let last = tree.xattrs(&Xattrs::from([pair("n", b"last")])).unwrap();
+    tree.enter(b"", Meta { xattrs: several, ..DIR }).unwrap();
+    tree.special(b"block", META, Special::Block(Device::new(8, 300).unwrap()), 1).unwrap();
+    tree.special(b"char", META, Special::Character(Device::new(1, 3).unwrap()), 1).unwrap();
+    tree.enter(b"dir", Meta { xattrs: last, ..DIR }).unwrap();
+    tree.leave().unwrap();
+    tree.file(b"large", Meta { xattrs: large, ..META }, contents, 1).unwrap();
+    tree.file(b"none", META, contents, 1).unwrap();
+    let shared = tree.file(b"several", Meta { xattrs: several, ..META }, contents, 2).unwrap();
+    tree.link(b"several-too", shared).unwrap();
+    tree.leave().unwrap();
+    let (file, size) = tree.finish().unwrap();
+    file.set_len(size).unwrap();
+}
+
+#[test]
+#[ignore = "mounts, so it needs root"]
+fn the_kernel_shows_attributes_and_devices() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("image");
+    attributed(&path);
+    let seen = sh(
+        r#"unshare -m --propagation private sh -ec '
+        mkdir -p "$1.mnt"; mount -t squashfs -o loop,ro,nodev,nosuid "$1" "$1.mnt"; cd "$1.mnt"
+        stat -c "%n %F %t:%T" block char; ! cat char 2>/dev/null; cat several
+        exec python3 -c "
+import os
+for name in [\".\", \"dir\", \"none\", \"several\", \"several-too\"]:
+    print(name, [(key, os.getxattr(name, key)) for key in os.listxattr(name)])
+assert os.listxattr(\"large\") == [\"user.large\"]
+assert os.getxattr(\"large\", \"user.large\") == b\"x\" * 65000
+"
+        ' sh "$1""#,
+        &path,
+    );
+    let several = r"[('user.a', b'1'), ('user.b.c', b'two\nlines'), ('user.none', b'')]";
+    let expected = format!(
+        "block block special file 8:12c\nchar character special file 1:3\ncontents. {several}\n\
+         dir [('user.n', b'last')]\nnone []\nseveral {several}\nseveral-too {several}\n"
+    );
+    assert_eq!(seen, expected);
+}
+
+#[test]
+#[ignore = "needs unsquashfs, and root to make devices"]
+fn unsquashfs_unpacks_attributes_and_devices() {
+    let dir = tempfile::tempdir_in("/var/tmp").unwrap();
+    let path = dir.path().join("image");
+    attributed(&path);
+    // Not the large ones, for which no disk has room.
+    let seen = sh(
+        r#"unsquashfs -no-progress -quiet -d "$1.d" "$1" block char dir several-too >/dev/null; cd "$1.d"; stat -c "%n %F %t:%T" block char
+        python3 -c 'import os; print([(n, os.listxattr(n)) for n in ("dir", "several-too")])'"#,
+        &path,
+    );
+    assert_eq!(
+        seen,
+        "block block special file 8:12c\nchar character special file 1:3\n\
+         [('dir', ['user.n']), ('several-too', ['user.a', 'user.b.c', 'user.none'])]\n"
     );
 }

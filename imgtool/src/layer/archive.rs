@@ -2,10 +2,11 @@
 
 use std::io::Read;
 
-use squashfs::{Meta, Special};
+use squashfs::{Device, Meta, Special, Xattrs};
 use tar::EntryType;
 use udi::{Error, Result};
 
+use super::extras::Extras;
 use super::meter::Meter;
 use super::pax;
 use super::record::{Item, What, clean};
@@ -86,6 +87,7 @@ impl<'a> Contents<'a> {
 /// with its contents, which the visitor may take; it gives the item that was made of it.
 pub(crate) fn read(
     stream: impl Read,
+    extras: &mut Extras,
     mut visit: impl FnMut(Item<'_>, Option<&mut Contents<'_>>) -> Result<()>,
 ) -> Result<()> {
     let shared = Shared::of(stream);
@@ -111,7 +113,7 @@ pub(crate) fn read(
         data = shared.data();
         stored = old.as_ref().map_or(entry.size(), Map::stored);
         let old = old.map(|map| (map, shared.stored(stored)));
-        see(&mut entry, &extended, old, &mut buffer, &mut visit)?;
+        see(&mut entry, (&extended, extras), old, &mut buffer, &mut visit)?;
         left = stored.saturating_add(BLOCK).saturating_sub(meter.read());
     }
 }
@@ -119,7 +121,7 @@ pub(crate) fn read(
 /// Hands out one entry, with its PAX header; of an `old` sparse file, what it is made of.
 fn see<R: Read>(
     entry: &mut tar::Entry<'_, R>,
-    extended: &[u8],
+    (extended, extras): (&[u8], &mut Extras),
     old: Option<(Map, impl Read)>,
     buffer: &mut Vec<u8>,
     visit: &mut impl FnMut(Item<'_>, Option<&mut Contents<'_>>) -> Result<()>,
@@ -128,7 +130,7 @@ fn see<R: Read>(
     if matches!(kind, EntryType::XGlobalHeader) || kind.as_byte() == b'V' {
         return Ok(());
     }
-    let extended = Extended::of(extended)?;
+    let extended = Extended::of(extended, extras)?;
     let name = extended.sparse.name.clone().or(extended.path.clone());
     let raw = name.unwrap_or_else(|| entry.path_bytes().into_owned());
     let path = clean(&raw, false)?;
@@ -136,7 +138,16 @@ fn see<R: Read>(
     if kind != EntryType::GNUSparse && extended.size.is_some_and(|size| size != entry.size()) {
         return Err(Error::user(format!("{}: has two sizes", String::from_utf8_lossy(&path))));
     }
-    let meta = meta(entry.header(), &extended).map_err(|e| e.because_of(&path))?;
+    let mut meta = meta(entry.header(), &extended).map_err(|e| e.because_of(&path))?;
+    let is_file = matches!(
+        kind,
+        EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse | EntryType::Directory
+    );
+    // No other kind can have them.
+    if is_file && !extended.xattrs.is_empty() {
+        let shown = || format!("{}: ", String::from_utf8_lossy(&path));
+        meta.xattrs = extras.number(&extended.xattrs).map_err(|e| e.about(shown()))?;
+    }
     let name = path.rsplit(|&b| b == b'/').next().unwrap_or(&[]);
     if let Some(hidden) = name.strip_prefix(WHITEOUT) {
         let directory = path[..path.len() - name.len()].strip_suffix(b"/").unwrap_or(b"");
@@ -189,7 +200,12 @@ fn see<R: Read>(
             visit(Item { path: &path, meta, what: What::Special(Special::Fifo) }, None)?;
         }
         EntryType::Char | EntryType::Block => {
-            visit(Item { path: &path, meta, what: What::Device }, None)?;
+            let header = entry.header();
+            let number = |n: std::io::Result<Option<u32>>| n.ok().flatten();
+            let numbers = number(header.device_major()).zip(number(header.device_minor()));
+            let device = numbers.and_then(|(major, minor)| Device::new(major, minor));
+            let kind = if kind == EntryType::Char { Special::Character } else { Special::Block };
+            visit(Item { path: &path, meta, what: extras.device(kind, device) }, None)?;
         }
         other => {
             return Err(Error::user(format!(
@@ -211,11 +227,12 @@ struct Extended {
     uid: Option<u64>,
     gid: Option<u64>,
     mtime: Option<u32>,
+    xattrs: Xattrs,
     sparse: Headers,
 }
 
 impl Extended {
-    fn of(header: &[u8]) -> Result<Self> {
+    fn of(header: &[u8], extras: &Extras) -> Result<Self> {
         let mut all = Self::default();
         for record in pax::records(header) {
             let (key, value) = record.map_err(unreadable)?;
@@ -226,7 +243,10 @@ impl Extended {
                 b"uid" => all.uid = pax::number(value),
                 b"gid" => all.gid = pax::number(value),
                 b"mtime" => all.mtime = Some(seconds(value)),
-                key => all.sparse.see(key, value).map_err(unreadable)?,
+                key => match extras.pax(key) {
+                    Some(name) => drop(all.xattrs.insert(name.to_vec(), value.to_vec())),
+                    None => all.sparse.see(key, value).map_err(unreadable)?,
+                },
             }
         }
         Ok(all)
@@ -273,6 +293,7 @@ fn meta(header: &tar::Header, extended: &Extended) -> std::result::Result<Meta, 
         uid: id(&old.uid, header.uid(), extended.uid).ok_or(BadField("owner"))?,
         gid: id(&old.gid, header.gid(), extended.gid).ok_or(BadField("group"))?,
         mtime,
+        xattrs: 0,
     })
 }
 

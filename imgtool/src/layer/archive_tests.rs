@@ -9,7 +9,7 @@ use super::*;
 /// What was read: path, what it is, and of files size and the bytes that are not zero.
 fn entries(archive: &[u8]) -> Result<Vec<(String, String)>> {
     let mut found = Vec::new();
-    read(archive, |item, contents| {
+    read(archive, &mut Extras::default(), |item, contents| {
         let what = match contents {
             Some(contents) => {
                 let (size, mut sum, mut text) = (contents.size(), 0, Vec::new());
@@ -91,7 +91,7 @@ fn blank_fields_are_zero() {
         h.as_old_mut().mode = [0; 8];
         h.as_old_mut().uid = *b"        ";
     });
-    read(&archive[..], |item, _| {
+    read(&archive[..], &mut Extras::default(), |item, _| {
         metas.push(item.meta);
         Ok(())
     })
@@ -161,7 +161,7 @@ fn headers_that_claim_gigabytes_are_refused_before_they_are_in_memory() {
         let archive = archive
             .chain(std::io::Cursor::new(header(kind, claimed)))
             .chain(std::io::repeat(b'a').take(claimed));
-        let error = read(archive, |_, _| Ok(())).unwrap_err();
+        let error = read(archive, &mut Extras::default(), |_, _| Ok(())).unwrap_err();
         assert!(error.what().contains("16 MiB"), "{error}");
     }
 }
@@ -175,7 +175,7 @@ fn a_large_file_is_no_large_header_whether_it_is_read_or_passed_over() {
             .chain(std::io::repeat(b'a').take(size))
             .chain(std::io::Cursor::new(header(b'0', 0)));
         let mut seen = 0;
-        read(archive.chain(&[0; 1024][..]), |_, contents| {
+        read(archive.chain(&[0; 1024][..]), &mut Extras::default(), |_, contents| {
             seen += 1;
             match contents {
                 Some(contents) if !passed_over => contents.each(|_| Ok(())),
@@ -254,7 +254,7 @@ proptest! {
         archive.extend([0; 1024]);
         let stored: usize = pieces.iter().map(|(_, length)| length).sum();
         let mut seen = Vec::new();
-        read(&archive[..], |_, contents| {
+        read(&archive[..], &mut Extras::default(), |_, contents| {
             let contents = contents.unwrap();
             let (mut holes, mut data) = (0, 0);
             // All of it is read, or a part, or nothing.
@@ -284,7 +284,7 @@ proptest! {
         }
         // An archive that ends too early is an error, and no loop.
         let cut = cut.index(whole);
-        let all = read(&archive[..cut], |_, contents| contents.unwrap().each(|_| Ok(())));
+        let all = read(&archive[..cut], &mut Extras::default(), |_, contents| contents.unwrap().each(|_| Ok(())));
         prop_assert!(cut == 0 || all.is_err());
     }
 
@@ -323,7 +323,7 @@ fn an_attribute_with_any_bytes_breaks_no_archive_and_hides_no_name() {
             ("mtime", b"77.5"),
         ]);
         let mut seen = Vec::new();
-        read(&archive[..], |item, _| {
+        read(&archive[..], &mut Extras::default(), |item, _| {
             seen.push((item.path.to_vec(), item.meta.uid, item.meta.mtime));
             Ok(())
         })
@@ -333,4 +333,93 @@ fn an_attribute_with_any_bytes_breaks_no_archive_and_hides_no_name() {
     // The size of what follows cannot be had in two ways.
     let archive = with_pax(&[("SCHILY.xattr.user.a", b"\n"), ("size", b"5")]);
     assert!(entries(&archive).unwrap_err().what().contains("two sizes"));
+}
+
+fn keeping() -> Extras {
+    let mut images = udi::ImagesConfig::default();
+    (images.xattrs, images.devices) = (udi::Extra::Keep, udi::Extra::Keep);
+    Extras::of(&images)
+}
+
+#[test]
+fn sets_of_attributes_are_told_once_and_only_those_of_what_is_there() {
+    use crate::layer::{extras, merge::Image, record::Layer};
+    use crate::wire::ToWriter;
+
+    let one = |path: &str, value: &[u8]| {
+        with_pax(&[
+            ("SCHILY.xattr.user.a", value),
+            ("SCHILY.xattr.trusted.a", b"never"),
+            ("SCHILY.xattr.security.capability", b"never"),
+            ("path", path.as_bytes()),
+        ])
+    };
+    for (mut extras, expected) in [
+        (keeping(), &["set a=2", "file a 1", "file b 0", "file c 1", "set a=3", "file d 2"][..]),
+        (Extras::default(), &["file a 0", "file b 0", "file c 0", "file d 0"]),
+    ] {
+        let mut layers = Vec::new();
+        for files in [
+            // What is hidden has a set that nobody needs.
+            &[one("a", b"hidden"), with_pax(&[("path", b"b")]), one("c", b"2")][..],
+            &[one("a", b"2"), one("d", b"3")],
+        ] {
+            let mut layer = Layer::default();
+            for file in files {
+                let visit = |item: Item<'_>, _: Option<&mut Contents<'_>>| {
+                    layer.push(Item { what: What::File(Some(0)), ..item })
+                };
+                read(&file[..], &mut extras, visit).unwrap();
+            }
+            layers.push(layer);
+        }
+        let mut said = Vec::new();
+        let image = Image::of(layers, |number| number.to_string()).unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        image
+            .send(&extras, |message| {
+                match message {
+                    ToWriter::Xattrs(set) => {
+                        let set = extras::unpack(&set).unwrap();
+                        let pairs = set.iter().map(|(n, v)| format!("{}={}", text(n), text(v)));
+                        said.push(format!("set {}", pairs.collect::<Vec<_>>().join(" ")));
+                    }
+                    ToWriter::File { name, meta, .. } => {
+                        said.push(format!("file {} {}", text(&name), meta.xattrs));
+                    }
+                    _ => {}
+                }
+                Ok(())
+            })
+            .unwrap();
+        assert_eq!(said, expected);
+    }
+    let large = one("large", &[b'x'; 70_000]);
+    let error = read(&large[..], &mut keeping(), |_, _| Ok(())).unwrap_err();
+    assert!(error.what().starts_with("large: its extended attributes"), "{error}");
+    read(&large[..], &mut Extras::default(), |_, _| Ok(())).unwrap();
+}
+
+#[test]
+fn device_nodes_are_what_they_are_where_they_are_kept() {
+    let device = |major, minor| {
+        one("null", |h| {
+            h.set_entry_type(EntryType::Char);
+            h.set_device_major(major).unwrap();
+            h.set_device_minor(minor).unwrap();
+        })
+    };
+    let seen = |archive: &[u8], extras: &mut Extras| {
+        let mut seen = String::new();
+        read(archive, extras, |item, _| {
+            seen = format!("{:?}", item.what);
+            Ok(())
+        })
+        .unwrap();
+        seen
+    };
+    assert_eq!(seen(&device(1, 3), &mut keeping()), "Special(Character(Device(259)))");
+    assert_eq!(seen(&device(1, 3), &mut Extras::default()), "Device");
+    // Numbers that Linux does not have are nobody's device.
+    assert_eq!(seen(&device(1 << 12, 3), &mut keeping()), "Device");
 }
