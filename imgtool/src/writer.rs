@@ -5,6 +5,7 @@
 //! contents and a tree; names, order, depth, counts and sizes are checked here and in
 //! `squashfs`.
 
+mod bounds;
 mod layers;
 
 use nix::sys::signal::{SigSet, Signal};
@@ -28,13 +29,9 @@ use crate::identity::Identity;
 use crate::layer::extras::{SETS_MAX, unpack};
 use crate::sandbox;
 use crate::wire::{Described, Job, ToReader, ToWriter};
+use bounds::Bounds;
 use layers::Keeping;
 
-/// More names than any image has.
-const MAX_ENTRIES: u64 = 50_000_000;
-/// Bytes of all files, holes too.
-const MAX_BYTES: u64 = 16 << 40;
-const MAX_DEPTH: usize = 1024;
 /// How often we ask whether somebody else's pull has ended.
 const POLL: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
 
@@ -299,36 +296,30 @@ fn pack(
     let file = temp.file.try_clone().map_err(full)?;
     let mut writer = Writer::new(file, options(images)).map_err(full)?;
     let mut contents = Vec::new();
-    let mut bytes = 0u64;
+    let mut bounds = Bounds::default();
     loop {
         lease.renew();
-        let grow = |total: u64, more: u64| {
-            total
-                .checked_add(more)
-                .filter(|&t| t <= MAX_BYTES)
-                .ok_or_else(|| too_large("16 TiB of files"))
-        };
         let Some(message) = keeping.see(receive(from)?, lease)? else { continue };
         match message {
             ToWriter::Begin => writer.begin().map_err(full)?,
             ToWriter::Data(data) => {
-                bytes = grow(bytes, data.len() as u64)?;
+                bounds.bytes(data.len() as u64)?;
                 writer.write(&data).map_err(full)?;
             }
             ToWriter::Hole(length) => {
-                bytes = grow(bytes, length)?;
+                bounds.bytes(length)?;
                 writer.hole(length).map_err(full)?;
             }
-            ToWriter::End => contents.push(writer.end().map_err(full)?),
+            ToWriter::End => {
+                bounds.file()?;
+                contents.push(writer.end().map_err(full)?);
+            }
             ToWriter::Tree => break,
             _ => return Err(nonsense("a name before the tree")),
         }
-        if contents.len() as u64 > MAX_ENTRIES {
-            return Err(too_large("50 million files"));
-        }
     }
     let tree = writer.into_tree().map_err(full)?;
-    let (size, described) = plant(from, tree, &contents, images, lease)?;
+    let (size, described) = plant(from, tree, &contents, (images, bounds), lease)?;
     temp.file.set_len(size).map_err(full)?;
     Ok((temp, size, described))
 }
@@ -337,29 +328,25 @@ fn plant<W: Read + Write + Seek>(
     from: &mut impl Read,
     mut tree: Tree<W>,
     contents: &[Contents],
-    images: &ImagesConfig,
+    (images, mut bounds): (&ImagesConfig, Bounds),
     lease: &mut Lease,
 ) -> Result<(u64, Described)> {
     let mut shared: Vec<Inode> = Vec::new();
-    let mut entries = 0u64;
-    let (mut depth, mut attributes) = (0usize, 0usize);
+    let mut attributes = 0usize;
     loop {
         lease.renew();
-        entries += 1;
-        if entries > MAX_ENTRIES {
-            return Err(too_large("50 million names"));
+        let message = receive(from)?;
+        if message != ToWriter::Leave {
+            bounds.name()?;
         }
-        let (inode, links) = match receive(from)? {
+        let (inode, links) = match message {
             ToWriter::Enter { name, meta } => {
-                depth += 1;
-                if depth > MAX_DEPTH {
-                    return Err(too_large("1,024 directories in each other"));
-                }
+                bounds.enter()?;
                 tree.enter(&name, meta).map_err(full)?;
                 continue;
             }
             ToWriter::Leave => {
-                depth = depth.checked_sub(1).ok_or_else(|| nonsense("left more than entered"))?;
+                bounds.leave()?;
                 tree.leave().map_err(full)?;
                 continue;
             }
@@ -436,11 +423,6 @@ fn full(error: std::io::Error) -> Error {
         matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded);
     let error = Error::admin("cannot write the image").because(error);
     if hint { error.hint("the image store is full: make room, or raise the quota") } else { error }
-}
-
-fn too_large(limit: &str) -> Error {
-    Error::user(format!("the image has more than {limit}"))
-        .hint("put data sets into a volume, not into an image")
 }
 
 fn nonsense(what: &str) -> Error {
