@@ -2,6 +2,7 @@
 // A test that cannot go on panics; in helpers of integration tests clippy does not see the test.
 #![allow(clippy::unwrap_used)]
 
+use std::io::{Read, Seek, Write};
 use std::path::Path;
 use std::process::Command;
 
@@ -229,4 +230,120 @@ fn unsquashfs_unpacks_attributes_and_devices() {
         "block block special file 8:12c\nchar character special file 1:3\n\
          [('dir', ['user.n']), ('several-too', ['user.a', 'user.b.c', 'user.none'])]\n"
     );
+}
+
+/// A file that has holes where filler is written: as many gigabytes as it takes, and no disk.
+#[derive(Debug)]
+struct Light(std::fs::File);
+
+const FILLER: u8 = 0xf1;
+
+impl Read for Light {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        self.0.read(buffer)
+    }
+}
+
+impl Seek for Light {
+    fn seek(&mut self, to: std::io::SeekFrom) -> std::io::Result<u64> {
+        self.0.seek(to)
+    }
+}
+
+impl Write for Light {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let (first, last) = (bytes.first(), bytes.last());
+        if bytes.len() == 1 << 20 && (first, last) == (Some(&FILLER), Some(&FILLER)) {
+            self.0.seek_relative(1 << 20)?;
+            return Ok(bytes.len());
+        }
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.0.flush()
+    }
+}
+
+#[test]
+#[ignore = "mounts, so it needs root"]
+fn an_image_of_more_than_4_gib_is_read_from_end_to_end() {
+    use std::os::unix::fs::MetadataExt;
+
+    let dir = tempfile::tempdir_in("/var/tmp").unwrap();
+    let path = dir.path().join("image");
+    let mut options = std::fs::OpenOptions::new();
+    let file = options.read(true).write(true).create_new(true).open(&path).unwrap();
+    // What is not compressed has the size that it takes.
+    let options = Options { level: None, block_size: 1 << 20, threads: 2 };
+    let mut writer = Writer::new(Light(file), options).unwrap();
+    let lines = |seed: u32| -> Vec<u8> {
+        (0..400_000u32).flat_map(|n| n.wrapping_mul(2_654_435_761 ^ seed).to_le_bytes()).collect()
+    };
+    let mut add = |bytes: &[u8]| {
+        writer.begin().unwrap();
+        writer.write(bytes).unwrap();
+        writer.end().unwrap()
+    };
+    let (low, low_small) = (add(&lines(1)), add(b"low"));
+    writer.begin().unwrap();
+    let filler = vec![FILLER; 1 << 20];
+    for _ in 0..(4 << 10) + 200 {
+        writer.write(&filler).unwrap();
+    }
+    let large = writer.end().unwrap();
+    let mut add = |bytes: &[u8]| {
+        writer.begin().unwrap();
+        writer.write(bytes).unwrap();
+        writer.end().unwrap()
+    };
+    let high = add(&lines(2));
+    // More than a fragment block, so that one stands behind all of it.
+    let small: Vec<_> = (0..2000u32).map(|n| add(&n.to_le_bytes().repeat(200))).collect();
+    // What came before, once more, is found on either side.
+    let (twin, high_twin) = (add(&lines(1)), add(&lines(2)));
+    let mut tree = writer.into_tree().unwrap();
+    tree.enter(b"", DIR).unwrap();
+    for (name, contents) in [
+        ("high", high),
+        ("high-twin", high_twin),
+        ("large", large),
+        ("low", low),
+        ("low-small", low_small),
+    ] {
+        tree.file(name.as_bytes(), META, contents, 1).unwrap();
+    }
+    tree.enter(b"small", DIR).unwrap();
+    for (n, contents) in small.iter().enumerate() {
+        tree.file(format!("{n:04}").as_bytes(), META, *contents, 1).unwrap();
+    }
+    tree.leave().unwrap();
+    tree.file(b"twin", META, twin, 1).unwrap();
+    tree.leave().unwrap();
+    let (file, size) = tree.finish().unwrap();
+    file.0.set_len(size).unwrap();
+    let (first, last) = ((4 << 30) + (200 << 20), (4 << 30) + (220 << 20));
+    assert!((first..last).contains(&size), "{size}");
+    assert!(file.0.metadata().unwrap().blocks() * 512 < 64 << 20, "it takes disk");
+
+    for (name, bytes) in [("1", lines(1)), ("2", lines(2))] {
+        std::fs::write(dir.path().join(name), bytes).unwrap();
+    }
+    let seen = sh(
+        r#"unshare -m --propagation private sh -ec '
+        mkdir -p "$1.mnt"; mount -t squashfs -o loop,ro "$1" "$1.mnt"; above=$(dirname "$1"); cd "$1.mnt"
+        cmp low "$above/1"; cmp twin "$above/1"; cmp high "$above/2"; cmp high-twin "$above/2"; cat low-small; echo
+        stat -c %s large; for n in 0000 1234 1999; do od -An -tu4 -N4 small/$n; stat -c %s small/$n; done
+        ' sh "$1""#,
+        &path,
+    );
+    let numbers: Vec<&str> = seen.split_whitespace().collect();
+    let large = (((4u64 << 10) + 200) << 20).to_string();
+    assert_eq!(numbers, ["low", &large, "0", "800", "1234", "800", "1999", "800"]);
+    let listed = sh(
+        r#"unsquashfs -no-progress -cat "$1" high | md5sum; md5sum <"$(dirname "$1")/2""#,
+        &path,
+    );
+    let sums: Vec<&str> = listed.lines().collect();
+    assert_eq!(sums[0], sums[1]);
 }
