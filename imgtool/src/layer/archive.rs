@@ -10,7 +10,7 @@ use super::extras::Extras;
 use super::meter::Meter;
 use super::pax;
 use super::record::{Item, What, clean};
-use super::sparse::old::Shared;
+use super::sparse::old::{Before, Shared};
 use super::sparse::{Headers, Map};
 
 /// Before the name of something that lower layers have and the image does not.
@@ -109,19 +109,19 @@ pub(crate) fn read(
             }
             _ => None,
         };
-        let extended = shared.pax(entry.raw_header_position()).map_err(unreadable)?;
+        let before = shared.before(entry.raw_header_position()).map_err(unreadable)?;
         data = shared.data();
         stored = old.as_ref().map_or(entry.size(), Map::stored);
         let old = old.map(|map| (map, shared.stored(stored)));
-        see(&mut entry, (&extended, extras), old, &mut buffer, &mut visit)?;
+        see(&mut entry, (&before, extras), old, &mut buffer, &mut visit)?;
         left = stored.saturating_add(BLOCK).saturating_sub(meter.read());
     }
 }
 
-/// Hands out one entry, with its PAX header; of an `old` sparse file, what it is made of.
+/// Hands out one entry, with what stands before it; of an `old` sparse file, what it is made of.
 fn see<R: Read>(
     entry: &mut tar::Entry<'_, R>,
-    (extended, extras): (&[u8], &mut Extras),
+    (before, extras): (&Before, &mut Extras),
     old: Option<(Map, impl Read)>,
     buffer: &mut Vec<u8>,
     visit: &mut impl FnMut(Item<'_>, Option<&mut Contents<'_>>) -> Result<()>,
@@ -130,7 +130,7 @@ fn see<R: Read>(
     if matches!(kind, EntryType::XGlobalHeader) || kind.as_byte() == b'V' {
         return Ok(());
     }
-    let extended = Extended::of(extended, extras)?;
+    let extended = Extended::of(before, extras)?;
     let name = extended.sparse.name.clone().or(extended.path.clone());
     let raw = name.unwrap_or_else(|| entry.path_bytes().into_owned());
     let path = clean(&raw, false)?;
@@ -232,13 +232,13 @@ struct Extended {
 }
 
 impl Extended {
-    fn of(header: &[u8], extras: &Extras) -> Result<Self> {
+    fn of(before: &Before, extras: &Extras) -> Result<Self> {
         let mut all = Self::default();
-        for record in pax::records(header) {
+        for record in pax::records(&before.pax) {
             let (key, value) = record.map_err(unreadable)?;
             match key {
-                b"path" => all.path = Some(value.to_vec()),
-                b"linkpath" => all.link = Some(value.to_vec()),
+                b"path" if !before.long_name => all.path = Some(value.to_vec()),
+                b"linkpath" if !before.long_link => all.link = Some(value.to_vec()),
                 b"size" => all.size = pax::number(value),
                 b"uid" => all.uid = pax::number(value),
                 b"gid" => all.gid = pax::number(value),

@@ -330,96 +330,21 @@ fn an_attribute_with_any_bytes_breaks_no_archive_and_hides_no_name() {
         .unwrap();
         assert_eq!(seen, [(b"real".to_vec(), 4_000_000, 77)], "{value:?}");
     }
+    // As ostree writes it: attributes by PAX, a long name in GNU's way, which goes first.
+    let long = "l".repeat(200);
+    let mut builder = ::tar::Builder::new(Vec::new());
+    let records = [("SCHILY.xattr.user.a", &b"\n"[..]), ("path", b"other")];
+    builder.append_pax_extensions(records).unwrap();
+    let mut header = ::tar::Header::new_gnu();
+    header.set_size(0);
+    header.set_mode(0o644);
+    builder.append_data(&mut header, &long, std::io::empty()).unwrap();
+    let found = entries(&builder.into_inner().unwrap()).unwrap();
+    assert_eq!(found, [(long, "file 0 ".to_owned())]);
     // The size of what follows cannot be had in two ways.
     let archive = with_pax(&[("SCHILY.xattr.user.a", b"\n"), ("size", b"5")]);
     assert!(entries(&archive).unwrap_err().what().contains("two sizes"));
 }
 
-fn keeping() -> Extras {
-    let mut images = udi::ImagesConfig::default();
-    (images.xattrs, images.devices) = (udi::Extra::Keep, udi::Extra::Keep);
-    Extras::of(&images)
-}
-
-#[test]
-fn sets_of_attributes_are_told_once_and_only_those_of_what_is_there() {
-    use crate::layer::{extras, merge::Image, record::Layer};
-    use crate::wire::ToWriter;
-
-    let one = |path: &str, value: &[u8]| {
-        with_pax(&[
-            ("SCHILY.xattr.user.a", value),
-            ("SCHILY.xattr.trusted.a", b"never"),
-            ("SCHILY.xattr.security.capability", b"never"),
-            ("path", path.as_bytes()),
-        ])
-    };
-    for (mut extras, expected) in [
-        (keeping(), &["set a=2", "file a 1", "file b 0", "file c 1", "set a=3", "file d 2"][..]),
-        (Extras::default(), &["file a 0", "file b 0", "file c 0", "file d 0"]),
-    ] {
-        let mut layers = Vec::new();
-        for files in [
-            // What is hidden has a set that nobody needs.
-            &[one("a", b"hidden"), with_pax(&[("path", b"b")]), one("c", b"2")][..],
-            &[one("a", b"2"), one("d", b"3")],
-        ] {
-            let mut layer = Layer::default();
-            for file in files {
-                let visit = |item: Item<'_>, _: Option<&mut Contents<'_>>| {
-                    layer.push(Item { what: What::File(Some(0)), ..item })
-                };
-                read(&file[..], &mut extras, visit).unwrap();
-            }
-            layers.push(layer);
-        }
-        let mut said = Vec::new();
-        let image = Image::of(layers, |number| number.to_string()).unwrap();
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        image
-            .send(&extras, |message| {
-                match message {
-                    ToWriter::Xattrs(set) => {
-                        let set = extras::unpack(&set).unwrap();
-                        let pairs = set.iter().map(|(n, v)| format!("{}={}", text(n), text(v)));
-                        said.push(format!("set {}", pairs.collect::<Vec<_>>().join(" ")));
-                    }
-                    ToWriter::File { name, meta, .. } => {
-                        said.push(format!("file {} {}", text(&name), meta.xattrs));
-                    }
-                    _ => {}
-                }
-                Ok(())
-            })
-            .unwrap();
-        assert_eq!(said, expected);
-    }
-    let large = one("large", &[b'x'; 70_000]);
-    let error = read(&large[..], &mut keeping(), |_, _| Ok(())).unwrap_err();
-    assert!(error.what().starts_with("large: its extended attributes"), "{error}");
-    read(&large[..], &mut Extras::default(), |_, _| Ok(())).unwrap();
-}
-
-#[test]
-fn device_nodes_are_what_they_are_where_they_are_kept() {
-    let device = |major, minor| {
-        one("null", |h| {
-            h.set_entry_type(EntryType::Char);
-            h.set_device_major(major).unwrap();
-            h.set_device_minor(minor).unwrap();
-        })
-    };
-    let seen = |archive: &[u8], extras: &mut Extras| {
-        let mut seen = String::new();
-        read(archive, extras, |item, _| {
-            seen = format!("{:?}", item.what);
-            Ok(())
-        })
-        .unwrap();
-        seen
-    };
-    assert_eq!(seen(&device(1, 3), &mut keeping()), "Special(Character(Device(259)))");
-    assert_eq!(seen(&device(1, 3), &mut Extras::default()), "Device");
-    // Numbers that Linux does not have are nobody's device.
-    assert_eq!(seen(&device(1 << 12, 3), &mut keeping()), "Device");
-}
+#[path = "extras_tests.rs"]
+mod extras;

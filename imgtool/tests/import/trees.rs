@@ -228,6 +228,15 @@ os.setxattr("link", "trusted.secret", b"no", follow_symlinks=False)'"#;
     }
     assert_eq!((&digests[0], &digests[2]), (&digests[1], &digests[3]));
     assert_ne!(digests[0], digests[2]);
+    // As a layer.
+    alice(
+        &world,
+        r#"printf '{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":["sha256:%s"]}}' $(sha256sum <a.tar | cut -c-64) >c.json
+        echo '[{"Config":"c.json","RepoTags":null,"Layers":["a.tar"]}]' >manifest.json; tar -cf app.tar manifest.json c.json a.tar"#,
+    );
+    import(&world, ALICE, &["docker-archive:app.tar", "app:1"]).ok();
+    assert_eq!(extras(&world), all);
+    remove();
     // Nodes mount images without devices: nobody can open them.
     import(&world, ALICE, &["tar:a.tar", "app:1"]).ok();
     let shown = world.in_image(

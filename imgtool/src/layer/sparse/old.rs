@@ -29,6 +29,17 @@ struct Beneath<R> {
     start: Cell<u64>,
 }
 
+/// What may stand before an entry's own header.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Before {
+    /// The PAX header.
+    pub(crate) pax: Vec<u8>,
+    /// Whether there is a name in GNU's way, which the crate has read; so does it go first.
+    pub(crate) long_name: bool,
+    /// The same of a link's target.
+    pub(crate) long_link: bool,
+}
+
 impl<R> Shared<R> {
     pub(crate) fn of(from: R) -> Self {
         Self(Rc::new(Beneath {
@@ -58,22 +69,25 @@ impl<R> Shared<R> {
         self.0.position.get()
     }
 
-    /// The PAX header of the entry whose own header stands in the archive `at` there.
-    pub(crate) fn pax(&self, at: u64) -> io::Result<Vec<u8>> {
+    /// What stands before the header of an entry, which is in the archive `at` there.
+    pub(crate) fn before(&self, at: u64) -> io::Result<Before> {
+        let mut found = Before::default();
         let headers = self.0.headers.borrow();
         let length = at.checked_sub(self.0.start.get()).and_then(|n| usize::try_from(n).ok());
         let mut before = length.and_then(|n| headers.get(..n)).ok_or_else(broken)?;
-        // What may stand before an entry's header are names, too; the crate knows them.
         while let Some((header, rest)) = before.split_at_checked(BLOCK as usize) {
             let header = Header::from_byte_slice(header);
             let size = header.entry_size()?;
             let data = usize::try_from(size).ok().and_then(|n| rest.get(..n)).ok_or_else(broken)?;
-            if header.entry_type() == EntryType::XHeader {
-                return Ok(data.to_vec());
+            match header.entry_type() {
+                EntryType::XHeader => found.pax = data.to_vec(),
+                EntryType::GNULongName => found.long_name = true,
+                EntryType::GNULongLink => found.long_link = true,
+                _ => return Err(broken()),
             }
             before = rest.get(data.len().next_multiple_of(BLOCK as usize)..).ok_or_else(broken)?;
         }
-        Ok(Vec::new())
+        Ok(found)
     }
 
     /// The map of a sparse file with this header, which the crate has read and found good;
