@@ -180,13 +180,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
 
     fn helper(script: &str) -> (tempfile::TempDir, Helper) {
         let dir = tempfile::tempdir().unwrap();
         let program = dir.path().join("check");
-        std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
-        std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
+        // By another process: a child of another test's would hold the file open for writing if it
+        // were forked meanwhile, and nobody could run it.
+        let words = ["-c", "printf '#!/bin/sh\\n%s\\n' \"$1\" >\"$0\"; chmod 755 \"$0\""];
+        let made = Command::new("sh").args(words).arg(&program).arg(script).status();
+        assert!(made.unwrap().success());
         (dir, Helper::at(program))
     }
 

@@ -2,7 +2,7 @@
 # The initramfs of one boot. Sourced by testbed/kernels.
 
 # Host programs that tests call; their libraries come along. busybox has the rest.
-GUEST_TOOLS="mksquashfs mkfs.xfs mke2fs mkfs.ext4 setfacl getfacl"
+GUEST_TOOLS="mksquashfs mkfs.xfs mke2fs mkfs.erofs mkfs.ext4 setfacl getfacl"
 
 # install_program ROOT FILE [AT]: a host program and its shared libraries, at the same paths.
 install_program() {

@@ -162,7 +162,7 @@ nodes_are_up() { [[ ! $(on ctl sinfo -h -N -o %T | grep -vE 'idle|mixed|alloc|co
         id=$(printf damaged | sha256sum | cut -c1-64) digest=$(printf d-digest | sha256sum | cut -c1-64)
         mkdir -p images/${id:0:2} manifests/${digest:0:2} refs/docker.io/library/damaged
         head -c 65536 /dev/zero >images/${id:0:2}/$id.squashfs
-        echo "{\"info\":{\"digest\":\"sha256:$digest\",\"platform\":\"linux/amd64\",\"env\":[]},\"files\":{\"squashfs-zstd-128k-1\":{\"id\":\"sha256:$id\",\"format\":\"squashfs\",\"size\":65536}}}" >manifests/${digest:0:2}/$digest
+        echo "{\"info\":{\"digest\":\"sha256:$digest\",\"platform\":\"linux/amd64\",\"env\":[]},\"files\":{\"squashfs-2\":{\"id\":\"sha256:$id\",\"format\":\"squashfs\",\"size\":65536}}}" >manifests/${digest:0:2}/$digest
         echo "{\"platforms\":{\"linux/amd64\":{\"digest\":\"sha256:$digest\",\"when\":0,\"by\":\"root\",\"uid\":0,\"from\":\"a test\"}}}" >refs/docker.io/library/damaged/:1
         chown -R shifter:shifter images manifests refs; find images manifests refs -type d -exec chmod 2711 {} +'
     before=$(state_of_nodes)

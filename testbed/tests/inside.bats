@@ -87,7 +87,7 @@ SCRIPT
 @test "files of /etc: the host's where the site says so, its own instead of ours, and else the image's" {
     on c1 sh -c 'mkdir -p /etc/shifter/test; echo "alice:x:1:1:of the site:/:/bin/sh" >/etc/shifter/test/passwd; echo motto >/etc/shifter/test/motto'
     configure '$ a [etc]\ncopy = ["/etc/hosts", "/etc/no-such-file"]\nreplace = { "/etc/passwd" = "/etc/shifter/test/passwd", "/etc/new/motto" = "/etc/shifter/test/motto" }' c1
-    run alice 'srun -w c1 --image=debian:12 sh -c "cat /etc/passwd /etc/new/motto; grep -c alice /etc/group; cat /etc/os-release /etc/hosts; ls /etc/no-such-file /etc/resolv.conf" 2>&1'
+    run alice 'srun -w c1 --image=debian:12 sh -c "cat /etc/passwd /etc/new/motto; grep -c alice /etc/group; cat /etc/os-release /etc/hosts; ls /etc/no-such-file /etc/resolv.conf; :" 2>&1'
     assert_line --index 0 'alice:x:1:1:of the site:/:/bin/sh'
     assert_line --index 1 motto
     assert_line --partial 'VERSION_CODENAME='

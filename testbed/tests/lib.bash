@@ -47,11 +47,12 @@ count() { grep -cF -- "$1" <<<"$output" || true; }
 # started_one JOB-NAME: the id of alice's running job of that name.
 running() { alice 'squeue -h -t R -n "$1" -o %A' "$1" | grep .; }
 
-# one_message: shifter said one thing, and what to do about it. Slurm's own lines around it are Slurm's.
+# one_message: shifter said one thing, and what to do about it. Slurm's own lines around it are Slurm's, which
+# writes them in pieces: ours may be found in the middle of a word of theirs.
 one_message() {
     local said hints
-    said=$(grep -c '^shifter: ' <<<"$output" || true)
-    hints=$(grep -cE '^shifter: (hint|This is a site problem|This is a bug)' <<<"$output" || true)
+    said=$(grep -cE '^(slurmstepd-[^ ]+ error: [a-z_]+)?shifter: ' <<<"$output" || true)
+    hints=$(grep -cE '^(slurmstepd-[^ ]+ error: [a-z_]+)?shifter: (hint|This is a site problem|This is a bug)' <<<"$output" || true)
     ((said - hints == 1)) || { echo "shifter said $((said - hints)) things:"; echo "$output"; return 1; }
     ((hints >= 1)) || { echo "and did not say what to do:"; echo "$output"; return 1; }
 } >&2

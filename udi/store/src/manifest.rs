@@ -43,8 +43,8 @@ pub struct Unreadable {
 /// How images are packed by this release. The name changes when the bytes would.
 pub fn packing(modes: Modes) -> &'static str {
     match modes {
-        Modes::Keep => "squashfs-zstd-128k-1",
-        Modes::Readable => "squashfs-zstd-128k-1-readable",
+        Modes::Keep => "squashfs-2",
+        Modes::Readable => "squashfs-2-readable",
     }
 }
 
@@ -57,6 +57,11 @@ pub(crate) fn packing_as(format: ImageFormat, modes: Modes) -> &'static str {
         (ImageFormat::Erofs, Modes::Keep) => "erofs-lz4hc-1",
         (ImageFormat::Erofs, Modes::Readable) => "erofs-lz4hc-1-readable",
     }
+}
+
+/// Whether a way of packing, of whatever release, has made files readable.
+fn is_readable(packing: &str) -> bool {
+    packing.ends_with("-readable")
 }
 
 impl Manifest {
@@ -79,10 +84,26 @@ impl Manifest {
     /// from others what they could read; of those another format than squashfs, which is there
     /// only if somebody asked for it; else the newest way of packing that is there.
     pub fn preferred(&self) -> Option<&Packed> {
-        let all = [Modes::Readable, Modes::Keep].into_iter();
-        let all = all.flat_map(|modes| ImageFormat::ALL.map(|format| packing_as(format, modes)));
-        let mut all = all.filter_map(|packing| self.files.get(packing));
-        all.next().or_else(|| self.files.values().next_back())
+        self.best(&ImageFormat::ALL).map(|(_, file)| file)
+    }
+
+    /// The same, of squashfs files alone.
+    pub(crate) fn squashfs(&self) -> Option<&Packed> {
+        self.best(&[ImageFormat::Squashfs]).map(|(_, file)| file)
+    }
+
+    /// The best of these formats, as this release or an older one packed it, and its name.
+    fn best(&self, formats: &[ImageFormat]) -> Option<(&str, &Packed)> {
+        [Modes::Readable, Modes::Keep].into_iter().find_map(|modes| {
+            let mut current = formats
+                .iter()
+                .filter_map(|format| self.files.get_key_value(packing_as(*format, modes)));
+            let mut older = self.files.iter().rev().filter(|(name, file)| {
+                is_readable(name) == (modes == Modes::Readable)
+                    && formats.iter().any(|format| format.name() == file.format)
+            });
+            current.next().or_else(|| older.next()).map(|(name, file)| (name.as_str(), file))
+        })
     }
 
     /// The squashfs file that is good enough for who wants `modes`.
@@ -101,7 +122,7 @@ impl Manifest {
 
     /// Whether users can read the files that nodes mount because somebody wanted them to.
     pub fn is_made_readable(&self) -> bool {
-        self.packed(Modes::Readable).is_some()
+        self.best(&ImageFormat::ALL).is_some_and(|(name, _)| is_readable(name))
     }
 }
 
@@ -187,6 +208,23 @@ mod tests {
         file.as_object_mut().unwrap().remove("unreadable").unwrap();
         let record = Manifest::parse(&serde_json::to_vec(&json).unwrap(), &digest).unwrap();
         assert_eq!(record.preferred().unwrap().unreadable, Unreadable::default());
+    }
+
+    #[test]
+    fn what_an_older_release_made_readable_stays_so_until_this_one_makes_it() {
+        let (digest, bytes) = manifest("squashfs");
+        let mut record = Manifest::parse(&bytes, &digest).unwrap();
+        let keep = record.preferred().unwrap().id.clone();
+        record.files.insert("squashfs-1-readable".into(), packed(11, "squashfs"));
+        record.files.insert("squashfs-1".into(), packed(12, "squashfs"));
+        assert_eq!(record.preferred().unwrap().id, Digest::from_bytes(&[11; 32]));
+        assert_eq!(record.squashfs().unwrap().id, Digest::from_bytes(&[11; 32]));
+        assert!(record.is_made_readable());
+        // But it is packed anew when it is wanted again.
+        assert!(record.packed(Modes::Readable).is_none());
+        assert_eq!(record.packed(Modes::Keep).unwrap().id, keep);
+        record.files.insert(packing(Modes::Readable).into(), packed(13, "squashfs"));
+        assert_eq!(record.preferred().unwrap().id, Digest::from_bytes(&[13; 32]));
     }
 
     proptest! {

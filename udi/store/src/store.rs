@@ -5,7 +5,7 @@ use rustix::io::Errno;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use udi::{Digest, Error, ImageRef, Modes, Result, StoreConfig};
+use udi::{Digest, Error, ImageRef, Result, StoreConfig};
 
 use crate::acl::{self, Acl, Principal};
 use crate::beneath;
@@ -153,7 +153,7 @@ impl Store {
     /// packed as.
     pub fn open_squashfs(&self, digest: &Digest) -> Result<(OwnedFd, Located)> {
         let manifest = self.manifest(digest)?.ok_or_else(|| no_image(&format!("id:{digest}")))?;
-        let packed = manifest.packed(Modes::Keep).ok_or_else(|| {
+        let packed = manifest.squashfs().ok_or_else(|| {
             Error::admin(format!("the image store's record of {digest} names no squashfs file"))
         })?;
         self.open_located(digest, Located::of(packed))

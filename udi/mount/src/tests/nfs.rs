@@ -73,7 +73,7 @@ fn store(image: &[u8]) -> (Config, Digest) {
     }
     let manifest = format!(
         r#"{{"info":{{"digest":"{digest}","platform":"linux/amd64","env":[]}},
-            "files":{{"squashfs-zstd-128k-1":{{"id":"{file}","format":"squashfs","size":{}}}}}}}"#,
+            "files":{{"squashfs-2":{{"id":"{file}","format":"squashfs","size":{}}}}}}}"#,
         image.len()
     );
     let manifest_path = format!("store/manifests/aa/{}", digest.hex());
