@@ -35,7 +35,9 @@ mod import {
 #[path = "../../imgtool/src/layer"]
 mod layer {
     pub(crate) mod archive;
+    pub(crate) mod extras;
     pub(crate) mod meter;
+    mod pax;
     pub(crate) mod record;
     pub(crate) mod sparse;
 }
@@ -57,7 +59,7 @@ fuzz_target!(|bytes: &[u8]| {
     if *kind == b'2' {
         // A file may be an exabyte of holes.
         let mut left = 16u64 << 20;
-        let _ = import::squashfs::read(file, "fuzz", &mut |item, contents| {
+        let _ = import::squashfs::read(file, "fuzz", true, &mut |item, contents| {
             assert!(!item.path.split(|&b| b == b'/').any(|part| part == b".."));
             let Some(contents) = contents else { return Ok(()) };
             contents.each(|piece| {

@@ -7,9 +7,11 @@ use libfuzzer_sys::fuzz_target;
 #[path = "../../imgtool/src/layer"]
 mod layer {
     pub(crate) mod archive;
+    pub(crate) mod extras;
     pub(crate) mod filter;
     pub(crate) mod merge;
     pub(crate) mod meter;
+    mod pax;
     pub(crate) mod record;
     mod sparse;
 }
@@ -41,10 +43,13 @@ fuzz_target!(|bytes: &[u8]| {
     let at = bytes.windows(MARK.len()).position(|window| window == MARK);
     let (base, upper) = at.map_or((bytes, &[][..]), |at| (&bytes[..at], &bytes[at + MARK.len()..]));
     let mut layers = Vec::new();
+    let mut images = udi::ImagesConfig::default();
+    (images.xattrs, images.devices) = (udi::Extra::Keep, udi::Extra::Keep);
+    let mut extras = layer::extras::Extras::of(&images);
     for stream in [base, upper] {
         let (mut layer, mut files) = (Layer::default(), 0);
         let stream = with_checksums(stream);
-        let read = archive::read(&stream[..], |mut item, contents| {
+        let read = archive::read(&stream[..], &mut extras, |mut item, contents| {
             if let Some(contents) = contents {
                 // A file may claim to be an exabyte of holes; its pieces must add up all the same.
                 let (size, mut sum) = (contents.size(), 0u64);
@@ -71,7 +76,7 @@ fuzz_target!(|bytes: &[u8]| {
     }
     // The writer is told of a tree: directories are entered and left, names are names.
     let mut depth = 0u32;
-    let _ = image.send(|message| {
+    let _ = image.send(&extras, |message| {
         let name = match &message {
             ToWriter::Enter { name, .. } => {
                 depth += 1;

@@ -9,6 +9,7 @@ use std::time::Instant;
 use udi::{Digest, Error, ImageInfo, Result};
 use udi_store::Unreadable;
 
+use crate::layer::extras::Extras;
 use crate::layer::merge::Image;
 use crate::progress::{Progress, size};
 use crate::show::some_files;
@@ -89,6 +90,7 @@ pub(crate) fn deliver(
 /// Sends the tree, whose contents were sent before; gives what users cannot read in it.
 pub(crate) fn send_tree(
     mut image: Image,
+    extras: &Extras,
     info: &ImageInfo,
     readable: bool,
     writer: &mut Writer,
@@ -104,7 +106,7 @@ pub(crate) fn send_tree(
     }
     image.describe(description(info, writer)?)?;
     writer.send(&ToWriter::Tree)?;
-    let (_, devices) = image.send(|message| writer.send(&message))?;
+    let (_, devices) = image.send(extras, |message| writer.send(&message))?;
     if devices > 0 {
         let nodes = if devices == 1 { "node" } else { "nodes" };
         progress.say(&format!("left out {devices} device {nodes}: /dev is the host's"));

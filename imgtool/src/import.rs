@@ -18,11 +18,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
-use udi::{Config, Error, ImageInfo, Result};
+use udi::{Config, Error, ImageInfo, ImagesConfig, Result};
 
 use crate::cli;
 use crate::delivery::{Delivered, Layers, deliver};
 use crate::identity::Identity;
+use crate::layer::extras::Extras;
 use crate::progress::{Progress, size};
 use crate::sandbox;
 use crate::source::Source;
@@ -67,7 +68,8 @@ pub(crate) fn run(
         readable: args.options.is_readable(config),
     };
     let again = format!("shifterimg import --readable {}", again(args, &job.platform));
-    let work = Work { channel, job, again: &again, progress: &progress, request };
+    let images = &config.images;
+    let work = Work { channel, job, again: &again, progress: &progress, request, images };
     match (typed.kind, opened) {
         (Kind::DockerArchive | Kind::DockerDaemon, Opened::File(file)) => {
             let archive = Archive::open(file, &typed.path())?;
@@ -86,7 +88,10 @@ pub(crate) fn run(
         }
         (Kind::Tar, Opened::File(file)) => work.tree(identity, |tree| tree.archive(file)),
         (Kind::Squashfs, Opened::File(file)) => work.tree(identity, |tree| {
-            squashfs::read(file, &typed.path(), &mut |item, contents| tree.add(item, contents))
+            let devices = tree.extras.has_devices();
+            squashfs::read(file, &typed.path(), devices, &mut |item, contents| {
+                tree.add(item, contents)
+            })
         }),
         _ => Err(Error::bug("a directory was opened as a file")),
     }
@@ -137,6 +142,7 @@ struct Work<'a> {
     again: &'a str,
     progress: &'a Progress,
     request: &'a Request,
+    images: &'a ImagesConfig,
 }
 
 impl Work<'_> {
@@ -150,7 +156,7 @@ impl Work<'_> {
 
     /// An image in layers.
     fn layers(self, source: Arc<dyn Source>, reference: &str) -> Result<Delivered> {
-        let Self { channel, job, again, progress, request } = self;
+        let Self { channel, job, again, progress, request, images } = self;
         let about = |error: Error| match error.next_steps().is_empty() {
             true => error.hint(source.repair()),
             false => error,
@@ -162,7 +168,8 @@ impl Work<'_> {
         let job = Job { digest: Some(picked.digest.clone()), ..job };
         let delivered = deliver(channel, job, again, progress, |writer| {
             let (source, picked) = (&source, &picked);
-            Layers { source, picked, writer, progress, readable }.send()
+            let extras = Extras::of(images);
+            Layers { source, picked, writer, progress, readable, extras }.send()
         })?;
         Ok(Delivered { platform: picked.info.platform, ..delivered })
     }
@@ -173,12 +180,18 @@ impl Work<'_> {
         identity: &Identity,
         read: impl FnOnce(&mut tree::Tree<'_>) -> Result<()>,
     ) -> Result<Delivered> {
-        let Self { channel, job, again, progress, request } = self;
+        let Self { channel, job, again, progress, request, images } = self;
         let (platform, readable) = (job.platform.clone(), job.readable);
         progress.say(&format!("{}: {}, for {platform}", request.image, request.source.typed));
         let said = ImageInfo { platform, ..ImageInfo::default() };
         deliver(channel, job, again, progress, |writer| {
-            let mut tree = tree::Tree::new(writer, progress, &request.source, identity.uid);
+            let mut tree = tree::Tree::new(
+                writer,
+                progress,
+                &request.source,
+                identity.uid,
+                Extras::of(images),
+            );
             let sent = read(&mut tree).and_then(|()| tree.send(said, readable));
             sent.map_err(|error| match error.next_steps().is_empty() {
                 true => error.hint(request.source.kind.takes()),

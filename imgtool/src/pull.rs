@@ -10,6 +10,7 @@ use udi_store::{Layers, Store};
 use crate::cli;
 use crate::delivery::{self, Delivered, deliver};
 use crate::identity::Identity;
+use crate::layer::extras::Extras;
 use crate::progress::{Progress, size};
 use crate::registry::{Endpoint, Found, Logins, Registry};
 use crate::sandbox;
@@ -96,7 +97,8 @@ impl Pull<'_> {
                 }
                 false => source,
             };
-            delivery::Layers { source: &source, picked, writer, progress, readable }.send()
+            let extras = Extras::of(&config.images);
+            delivery::Layers { source: &source, picked, writer, progress, readable, extras }.send()
         })?;
         // The digest that was typed is told after the name, not in it.
         Ok(Delivered { image: asked.name(), platform: picked.info.platform.clone(), ..delivered })

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 use std::io::{self, Read, Write};
 
-use squashfs::{Meta, Special};
+use squashfs::{Device, Meta, Special};
 use udi::{Digest, ImageInfo};
 use udi_store::Unreadable;
 
@@ -71,6 +71,8 @@ pub(crate) enum ToWriter {
         special: Special,
         links: u32,
     },
+    /// A set of extended attributes, numbered from 1, before whatever has it.
+    Xattrs(Vec<u8>),
     /// One more name of the `nth` inode that was announced with several.
     Link {
         name: Vec<u8>,
@@ -140,11 +142,13 @@ impl ToWriter {
                 frame(to, 9, &[&fixed(meta, &[*links, length]), target, name])
             }
             Self::Special { name, meta, special, links } => {
-                let kind = match special {
-                    Special::Fifo => 0,
-                    Special::Socket => 1,
+                let (kind, device) = match special {
+                    Special::Fifo => (0, 0),
+                    Special::Socket => (1, 0),
+                    Special::Character(device) => (2, device.0),
+                    Special::Block(device) => (3, device.0),
                 };
-                frame(to, 10, &[&fixed(meta, &[*links, kind]), name])
+                frame(to, 10, &[&fixed(meta, &[*links, kind, device]), name])
             }
             Self::Link { name, nth } => frame(to, 11, &[&nth.to_le_bytes(), name]),
             Self::Leave => frame(to, 12, &[]),
@@ -156,6 +160,7 @@ impl ToWriter {
             Self::LayerData { number, bytes } => Self::send_layer_data(to, *number, bytes),
             Self::LayerEnd(number) => frame(to, 16, &[&number.to_le_bytes()]),
             Self::LayerUsed(digest) => frame(to, 17, &[digest.as_str().as_bytes()]),
+            Self::Xattrs(set) => frame(to, 18, &[set]),
         }
     }
 
@@ -184,9 +189,11 @@ impl ToWriter {
             }
             10 => {
                 let (meta, links) = (fields.meta()?, fields.u32()?);
-                let special = match fields.u32()? {
-                    0 => Special::Fifo,
-                    1 => Special::Socket,
+                let special = match (fields.u32()?, Device(fields.u32()?)) {
+                    (0, _) => Special::Fifo,
+                    (1, _) => Special::Socket,
+                    (2, device) => Special::Character(device),
+                    (3, device) => Special::Block(device),
                     _ => return Err(broken()),
                 };
                 Self::Special { meta, special, links, name: fields.rest() }
@@ -205,6 +212,7 @@ impl ToWriter {
             15 => Self::LayerData { number: fields.u32()?, bytes: fields.rest() },
             16 => Self::LayerEnd(fields.u32()?),
             17 => Self::LayerUsed(fields.digest()?),
+            18 => return Ok(Self::Xattrs(bytes)),
             _ => return Err(broken()),
         };
         if fields.0.is_empty() { Ok(message) } else { Err(broken()) }
@@ -266,7 +274,7 @@ fn unframe(from: &mut impl Read) -> io::Result<(u8, Vec<u8>)> {
 
 fn fixed(meta: &Meta, more: &[u32]) -> Vec<u8> {
     let mut bytes = meta.mode.to_le_bytes().to_vec();
-    for field in [meta.uid, meta.gid, meta.mtime].iter().chain(more) {
+    for field in [meta.uid, meta.gid, meta.mtime, meta.xattrs].iter().chain(more) {
         bytes.extend(field.to_le_bytes());
     }
     bytes
@@ -287,7 +295,8 @@ impl Fields<'_> {
 
     fn meta(&mut self) -> io::Result<Meta> {
         let mode = u16::from_le_bytes(self.take()?);
-        Ok(Meta { mode, uid: self.u32()?, gid: self.u32()?, mtime: self.u32()? })
+        let (uid, gid) = (self.u32()?, self.u32()?);
+        Ok(Meta { mode, uid, gid, mtime: self.u32()?, xattrs: self.u32()? })
     }
 
     fn bytes(&mut self, length: usize) -> io::Result<Vec<u8>> {
@@ -316,11 +325,12 @@ mod tests {
     use proptest::prelude::*;
 
     fn meta() -> impl Strategy<Value = Meta> {
-        any::<(u16, u32, u32, u32)>().prop_map(|(mode, uid, gid, mtime)| Meta {
+        any::<(u16, u32, u32, u32, u32)>().prop_map(|(mode, uid, gid, mtime, xattrs)| Meta {
             mode,
             uid,
             gid,
             mtime,
+            xattrs,
         })
     }
 
@@ -330,6 +340,7 @@ mod tests {
             Just(ToWriter::Begin),
             any::<Vec<u8>>().prop_map(ToWriter::Data),
             any::<u64>().prop_map(ToWriter::Hole),
+            any::<Vec<u8>>().prop_map(ToWriter::Xattrs),
             Just(ToWriter::Leave),
             (name(), meta()).prop_map(|(name, meta)| ToWriter::Enter { name, meta }),
             (name(), meta(), any::<(u32, u32)>()).prop_map(|(name, meta, (contents, links))| {
@@ -338,7 +349,17 @@ mod tests {
             (name(), meta(), name(), any::<u32>()).prop_map(|(name, meta, target, links)| {
                 ToWriter::Symlink { name, meta, target, links }
             }),
-            (name(), meta(), any::<u32>(), prop_oneof![Just(Special::Fifo), Just(Special::Socket)])
+            (
+                name(),
+                meta(),
+                any::<u32>(),
+                prop_oneof![
+                    Just(Special::Fifo),
+                    Just(Special::Socket),
+                    any::<u32>().prop_map(|n| Special::Character(Device(n))),
+                    any::<u32>().prop_map(|n| Special::Block(Device(n))),
+                ]
+            )
                 .prop_map(|(name, meta, links, special)| ToWriter::Special {
                     name,
                     meta,

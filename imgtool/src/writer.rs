@@ -5,6 +5,7 @@
 //! contents and a tree; names, order, depth, counts and sizes are checked here and in
 //! `squashfs`.
 
+mod bounds;
 mod layers;
 
 use nix::sys::signal::{SigSet, Signal};
@@ -15,22 +16,22 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::net::UnixStream;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use squashfs::{Contents, Inode, Options, Tree, Writer};
-use udi::{Blame, Compression, Config, Digest, Error, ImageFormat, ImageRef, Modes, Result};
+use squashfs::{Contents, Inode, Options, Special, Tree, Writer};
+use udi::{
+    Blame, Compression, Config, Digest, Error, Extra, ImageFormat, ImageRef, ImagesConfig, Modes,
+    Result,
+};
 use udi_store::publish::{Claim, Keeper, Lease, Name, Temp};
 use udi_store::{Entry, Packed, Store};
 
 use crate::convert;
 use crate::identity::Identity;
+use crate::layer::extras::{SETS_MAX, unpack};
 use crate::sandbox;
 use crate::wire::{Described, Job, ToReader, ToWriter};
+use bounds::Bounds;
 use layers::Keeping;
 
-/// More names than any image has.
-const MAX_ENTRIES: u64 = 50_000_000;
-/// Bytes of all files, holes too.
-const MAX_BYTES: u64 = 16 << 40;
-const MAX_DEPTH: usize = 1024;
 /// How often we ask whether somebody else's pull has ended.
 const POLL: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
 
@@ -162,7 +163,7 @@ fn publish(
     tell(answers, &ToReader::Go)?;
     let temp = keeper.temp(&lease)?;
     let keeping = Keeping::new(keeper, config, &job);
-    let (temp, size, described) = pack(&mut from, temp, options(config), keeping, &mut lease)?;
+    let (temp, size, described) = pack(&mut from, temp, &config.images, keeping, &mut lease)?;
     let file = sha256(&temp, &mut lease)?;
     let Described { info, unreadable } = described;
     if unreadable.examples.len() > 8 || unreadable.examples.iter().any(|e| e.len() > 16 << 10) {
@@ -277,8 +278,7 @@ fn wait(
 }
 
 /// How the site wants images packed.
-fn options(config: &Config) -> Options {
-    let images = &config.images;
+fn options(images: &ImagesConfig) -> Options {
     let level = match images.compression {
         Compression::Zstd => Some(images.compression_level.level()),
         Compression::None => None,
@@ -289,43 +289,37 @@ fn options(config: &Config) -> Options {
 fn pack(
     from: &mut impl Read,
     temp: Temp,
-    options: Options,
+    images: &ImagesConfig,
     mut keeping: Keeping<'_>,
     lease: &mut Lease,
 ) -> Result<(Temp, u64, Described)> {
     let file = temp.file.try_clone().map_err(full)?;
-    let mut writer = Writer::new(file, options).map_err(full)?;
+    let mut writer = Writer::new(file, options(images)).map_err(full)?;
     let mut contents = Vec::new();
-    let mut bytes = 0u64;
+    let mut bounds = Bounds::default();
     loop {
         lease.renew();
-        let grow = |total: u64, more: u64| {
-            total
-                .checked_add(more)
-                .filter(|&t| t <= MAX_BYTES)
-                .ok_or_else(|| too_large("16 TiB of files"))
-        };
         let Some(message) = keeping.see(receive(from)?, lease)? else { continue };
         match message {
             ToWriter::Begin => writer.begin().map_err(full)?,
             ToWriter::Data(data) => {
-                bytes = grow(bytes, data.len() as u64)?;
+                bounds.bytes(data.len() as u64)?;
                 writer.write(&data).map_err(full)?;
             }
             ToWriter::Hole(length) => {
-                bytes = grow(bytes, length)?;
+                bounds.bytes(length)?;
                 writer.hole(length).map_err(full)?;
             }
-            ToWriter::End => contents.push(writer.end().map_err(full)?),
+            ToWriter::End => {
+                bounds.file()?;
+                contents.push(writer.end().map_err(full)?);
+            }
             ToWriter::Tree => break,
             _ => return Err(nonsense("a name before the tree")),
         }
-        if contents.len() as u64 > MAX_ENTRIES {
-            return Err(too_large("50 million files"));
-        }
     }
     let tree = writer.into_tree().map_err(full)?;
-    let (size, described) = plant(from, tree, &contents, lease)?;
+    let (size, described) = plant(from, tree, &contents, (images, bounds), lease)?;
     temp.file.set_len(size).map_err(full)?;
     Ok((temp, size, described))
 }
@@ -334,28 +328,25 @@ fn plant<W: Read + Write + Seek>(
     from: &mut impl Read,
     mut tree: Tree<W>,
     contents: &[Contents],
+    (images, mut bounds): (&ImagesConfig, Bounds),
     lease: &mut Lease,
 ) -> Result<(u64, Described)> {
     let mut shared: Vec<Inode> = Vec::new();
-    let mut entries = 0u64;
-    let mut depth = 0usize;
+    let mut attributes = 0usize;
     loop {
         lease.renew();
-        entries += 1;
-        if entries > MAX_ENTRIES {
-            return Err(too_large("50 million names"));
+        let message = receive(from)?;
+        if message != ToWriter::Leave {
+            bounds.name()?;
         }
-        let (inode, links) = match receive(from)? {
+        let (inode, links) = match message {
             ToWriter::Enter { name, meta } => {
-                depth += 1;
-                if depth > MAX_DEPTH {
-                    return Err(too_large("1,024 directories in each other"));
-                }
+                bounds.enter()?;
                 tree.enter(&name, meta).map_err(full)?;
                 continue;
             }
             ToWriter::Leave => {
-                depth = depth.checked_sub(1).ok_or_else(|| nonsense("left more than entered"))?;
+                bounds.leave()?;
                 tree.leave().map_err(full)?;
                 continue;
             }
@@ -367,8 +358,22 @@ fn plant<W: Read + Write + Seek>(
             ToWriter::Symlink { name, meta, target, links } => {
                 (tree.symlink(&name, meta, &target, links).map_err(full)?, links)
             }
+            ToWriter::Special { special: Special::Character(_) | Special::Block(_), .. }
+                if images.devices != Extra::Keep =>
+            {
+                return Err(nonsense("a device that nobody wants"));
+            }
             ToWriter::Special { name, meta, special, links } => {
                 (tree.special(&name, meta, special, links).map_err(full)?, links)
+            }
+            ToWriter::Xattrs(set) => {
+                attributes = attributes.saturating_add(set.len());
+                if images.xattrs != Extra::Keep || attributes > SETS_MAX {
+                    return Err(nonsense("extended attributes that nobody wants"));
+                }
+                let set = unpack(&set).ok_or_else(|| nonsense("no extended attributes"))?;
+                tree.xattrs(&set).map_err(full)?;
+                continue;
             }
             ToWriter::Link { name, nth } => {
                 let inode = shared.get(nth as usize).ok_or_else(|| nonsense("no such inode"))?;
@@ -418,11 +423,6 @@ fn full(error: std::io::Error) -> Error {
         matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded);
     let error = Error::admin("cannot write the image").because(error);
     if hint { error.hint("the image store is full: make room, or raise the quota") } else { error }
-}
-
-fn too_large(limit: &str) -> Error {
-    Error::user(format!("the image has more than {limit}"))
-        .hint("put data sets into a volume, not into an image")
 }
 
 fn nonsense(what: &str) -> Error {

@@ -17,6 +17,31 @@ pub struct Meta {
     pub gid: u32,
     /// Last change, in seconds since 1970.
     pub mtime: u32,
+    /// The set of extended attributes, as [`crate::Tree::xattrs`] numbers them, or 0. Only
+    /// files and directories have those of users.
+    pub xattrs: u32,
+}
+
+/// The number of a device, as Linux stores it: 12 bits major, 20 bits minor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Device(pub u32);
+
+impl Device {
+    /// Nothing for numbers that Linux does not have.
+    pub fn new(major: u32, minor: u32) -> Option<Self> {
+        let fits = major < 1 << 12 && minor < 1 << 20;
+        fits.then_some(Self(minor & 0xff | major << 8 | (minor & !0xff) << 12))
+    }
+
+    /// The driver's number.
+    pub fn major(self) -> u32 {
+        self.0 >> 8 & 0xfff
+    }
+
+    /// The device's number for its driver.
+    pub fn minor(self) -> u32 {
+        self.0 & 0xff | self.0 >> 12 & !0xff
+    }
 }
 
 /// What is neither file, directory nor link.
@@ -26,6 +51,10 @@ pub enum Special {
     Fifo,
     /// A socket.
     Socket,
+    /// A character device.
+    Character(Device),
+    /// A block device.
+    Block(Device),
 }
 
 /// The type as directory entries have it.
@@ -34,12 +63,13 @@ pub(crate) enum Kind {
     Directory = 1,
     File = 2,
     Symlink = 3,
+    Block = 4,
+    Character = 5,
     Fifo = 6,
     Socket = 7,
 }
 
 const EXTENDED: u16 = 7;
-const NO_XATTR: u32 = u32::MAX;
 
 /// The common start of an inode; `ids` are places in the id table.
 #[derive(Clone, Copy, Debug)]
@@ -60,9 +90,14 @@ impl Head {
         to.extend(self.number.to_le_bytes());
     }
 
+    /// The place of its extended attributes; all ones if it has none.
+    fn xattrs(&self) -> u32 {
+        self.meta.xattrs.wrapping_sub(1)
+    }
+
     pub(crate) fn file(&self, extent: &Extent, words: &[u32], links: u32) -> Vec<u8> {
         let mut to = Vec::with_capacity(64 + words.len() * 4);
-        let basic = links == 1 && extent.sparse == 0;
+        let basic = links == 1 && extent.sparse == 0 && self.meta.xattrs == 0;
         match (u32::try_from(extent.start), u32::try_from(extent.size)) {
             (Ok(start), Ok(size)) if basic => {
                 self.write(&mut to, Kind::File as u16);
@@ -75,7 +110,7 @@ impl Head {
                 for field in [extent.start, extent.size, extent.sparse] {
                     to.extend(field.to_le_bytes());
                 }
-                for field in [links, extent.fragment, extent.offset, NO_XATTR] {
+                for field in [links, extent.fragment, extent.offset, self.xattrs()] {
                     to.extend(field.to_le_bytes());
                 }
             }
@@ -97,10 +132,13 @@ impl Head {
         Ok(to)
     }
 
-    pub(crate) fn special(&self, kind: Kind, links: u32) -> Vec<u8> {
-        let mut to = Vec::with_capacity(20);
+    pub(crate) fn special(&self, kind: Kind, device: Option<Device>, links: u32) -> Vec<u8> {
+        let mut to = Vec::with_capacity(24);
         self.write(&mut to, kind as u16);
         to.extend(links.to_le_bytes());
+        if let Some(device) = device {
+            to.extend(device.0.to_le_bytes());
+        }
         to
     }
 
@@ -117,7 +155,7 @@ impl Head {
         let size = length.checked_add(3).ok_or_else(|| invalid("a directory is too large"))?;
         let mut to = Vec::with_capacity(40 + index.bytes.len());
         match u16::try_from(size) {
-            Ok(size) if index.count == 0 => {
+            Ok(size) if index.count == 0 && self.meta.xattrs == 0 => {
                 self.write(&mut to, Kind::Directory as u16);
                 to.extend(place.block.to_le_bytes());
                 to.extend(links.to_le_bytes());
@@ -132,7 +170,7 @@ impl Head {
                 }
                 to.extend(index.count.to_le_bytes());
                 to.extend(place.offset.to_le_bytes());
-                to.extend(NO_XATTR.to_le_bytes());
+                to.extend(self.xattrs().to_le_bytes());
                 to.extend(&index.bytes);
             }
         }

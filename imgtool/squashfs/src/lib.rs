@@ -8,8 +8,8 @@
 //! What crates.io has lacks (backhand 0.25): hard links, the index of large directories
 //! without which each look-up in them reads half of the directory, and threads.
 //!
-//! Not written, because no image of ours has them: extended attributes, device nodes, the
-//! table for export by NFS.
+//! Not written, because no image of ours has them: extended attributes that are not users'
+//! own, the table for export by NFS.
 #![forbid(unsafe_code)]
 
 mod data;
@@ -18,10 +18,12 @@ mod inode;
 mod metadata;
 mod pool;
 mod tree;
+mod xattr;
 
 pub use data::{Contents, Writer};
-pub use inode::{Meta, Special};
+pub use inode::{Device, Meta, Special};
 pub use tree::{Inode, Tree};
+pub use xattr::{XATTR_NAME_MAX, XATTRS_MAX, Xattrs};
 
 use std::io;
 

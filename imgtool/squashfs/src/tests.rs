@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-const META: Meta = Meta { mode: 0o640, uid: 1000, gid: 70000, mtime: 1_700_000_000 };
+const META: Meta = Meta { mode: 0o640, uid: 1000, gid: 70000, mtime: 1_700_000_000, xattrs: 0 };
 
 #[derive(Clone, Debug)]
 enum Node {
@@ -287,4 +287,53 @@ fn the_number_of_names_must_be_what_was_announced() {
         tree.leave().unwrap();
         assert_eq!(tree.finish().is_ok(), names >= 2);
     }
+}
+
+#[test]
+fn the_number_of_a_device_is_told_as_linux_does() {
+    for (major, minor, number) in [(1, 3, 0x103), (8, 17, 0x811), (0xfff, 0xfffff, u32::MAX)] {
+        let device = Device::new(major, minor).unwrap();
+        assert_eq!((device.0, device.major(), device.minor()), (number, major, minor));
+    }
+    assert_eq!((Device::new(1 << 12, 0), Device::new(0, 1 << 20)), (None, None));
+}
+
+#[test]
+fn attributes_that_no_kernel_takes_are_refused() {
+    let mut tree =
+        Writer::new(Cursor::new(Vec::new()), Options::default()).unwrap().into_tree().unwrap();
+    let one = |name: &[u8], bytes| Xattrs::from([(name.to_vec(), vec![1; bytes])]);
+    for bad in
+        [Xattrs::new(), one(b"", 1), one(b"a\0", 1), one(&[b'x'; 251], 1), one(b"a", 1 << 16)]
+    {
+        assert!(tree.xattrs(&bad).is_err());
+    }
+    assert_eq!(tree.xattrs(&one(b"a", (1 << 16) - 1)).unwrap(), 1);
+    assert!(tree.enter(b"", META).is_ok());
+    assert!(tree.special(b"x", Meta { xattrs: 2, ..META }, Special::Fifo, 1).is_err());
+}
+
+#[test]
+fn an_image_with_attributes_and_devices_is_read_by_who_knows_neither() {
+    let mut tree =
+        Writer::new(Cursor::new(Vec::new()), Options::default()).unwrap().into_tree().unwrap();
+    // More than one block of each table.
+    for n in 0..2000u32 {
+        tree.xattrs(&Xattrs::from([(b"n".to_vec(), n.to_le_bytes().to_vec())])).unwrap();
+    }
+    tree.enter(b"", Meta { xattrs: 2000, ..META }).unwrap();
+    let device = Device::new(8, 300).unwrap();
+    tree.special(b"block", META, Special::Block(device), 1).unwrap();
+    tree.special(b"character", META, Special::Character(device), 1).unwrap();
+    tree.leave().unwrap();
+    let reader = FilesystemReader::from_reader(Cursor::new(cut(tree))).unwrap();
+    let numbers: Vec<_> = reader
+        .files()
+        .filter_map(|node| match &node.inner {
+            InnerNode::BlockDevice(block) => Some(block.device_number),
+            InnerNode::CharacterDevice(character) => Some(character.device_number),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(numbers, [device.0, device.0]);
 }

@@ -7,6 +7,7 @@ use crate::data::{Contents, Writer};
 use crate::directory::{self, Entry};
 use crate::inode::{Head, Kind, Meta, Special};
 use crate::metadata::{Place, Table};
+use crate::xattr::{Sets, Xattrs};
 use crate::{NAME_MAX, invalid};
 
 /// Names compress well, also where contents are left as they are.
@@ -22,6 +23,7 @@ pub struct Tree<W: Read + Write + Seek> {
     data: Writer<W>,
     inodes: Table,
     directories: Table,
+    xattrs: Sets,
     ids: Vec<u32>,
     id_places: HashMap<u32, u16>,
     numbers: u32,
@@ -54,6 +56,7 @@ impl<W: Read + Write + Seek> Tree<W> {
             data,
             inodes: Table::new(level)?,
             directories: Table::new(level)?,
+            xattrs: Sets::new(level)?,
             ids: Vec::new(),
             id_places: HashMap::new(),
             numbers: 0,
@@ -61,6 +64,11 @@ impl<W: Read + Write + Seek> Tree<W> {
             shared: HashMap::new(),
             root: None,
         })
+    }
+
+    /// A set of extended attributes, before whatever has it; gives its number for [`Meta`].
+    pub fn xattrs(&mut self, all: &Xattrs) -> io::Result<u32> {
+        self.xattrs.add(all)
     }
 
     /// Enters a directory; the first one is the root, whose name is empty.
@@ -134,7 +142,7 @@ impl<W: Read + Write + Seek> Tree<W> {
         self.add(name, &inode, number, Kind::Symlink, links)
     }
 
-    /// A named pipe or a socket.
+    /// A named pipe, a socket or a device.
     pub fn special(
         &mut self,
         name: &[u8],
@@ -142,12 +150,14 @@ impl<W: Read + Write + Seek> Tree<W> {
         special: Special,
         links: u32,
     ) -> io::Result<Inode> {
-        let kind = match special {
-            Special::Fifo => Kind::Fifo,
-            Special::Socket => Kind::Socket,
+        let (kind, device) = match special {
+            Special::Fifo => (Kind::Fifo, None),
+            Special::Socket => (Kind::Socket, None),
+            Special::Character(device) => (Kind::Character, Some(device)),
+            Special::Block(device) => (Kind::Block, Some(device)),
         };
         let number = self.number()?;
-        let inode = self.head(meta, number)?.special(kind, links);
+        let inode = self.head(meta, number)?.special(kind, device, links);
         self.add(name, &inode, number, kind, links)
     }
 
@@ -192,6 +202,13 @@ impl<W: Read + Write + Seek> Tree<W> {
             ids.write(&id.to_le_bytes())?;
         }
         let id_table = indexed(&mut self.data, ids)?;
+        // Readers want it right behind the table of ids, and nothing behind it.
+        let mut xattr_table = u64::MAX;
+        let sets = std::mem::replace(&mut self.xattrs, Sets::new(level)?);
+        if let Some((bytes, head)) = sets.finish(self.data.position, level)? {
+            put(&mut self.data, &bytes)?;
+            xattr_table = head;
+        }
         let used = self.data.position;
         // Loop devices show whole sectors only, some of them 4 KiB.
         let padding = used.next_multiple_of(4096) - used;
@@ -203,22 +220,22 @@ impl<W: Read + Write + Seek> Tree<W> {
         for field in [0x7371_7368, self.numbers, 0, block_size, fragment_count] {
             superblock.extend(u32::to_le_bytes(field));
         }
-        // zstd, block log, flags (no extended attributes), ids, version.
+        // zstd, block log, flags (no extended attributes, if so), ids, version.
         let id_count = self.ids.len() as u16;
-        for field in [6, block_size.trailing_zeros() as u16, 0x0200, id_count, 4, 0] {
+        let flags = if xattr_table == u64::MAX { 0x0200 } else { 0 };
+        for field in [6, block_size.trailing_zeros() as u16, flags, id_count, 4, 0] {
             superblock.extend(u16::to_le_bytes(field));
         }
-        // No extended attributes and no export table.
-        let none = u64::MAX;
+        let no_exports = u64::MAX;
         for field in [
             root.packed(),
             used,
             id_table,
-            none,
+            xattr_table,
             inode_table,
             directory_table,
             fragment_table,
-            none,
+            no_exports,
         ] {
             superblock.extend(u64::to_le_bytes(field));
         }
@@ -281,6 +298,9 @@ impl<W: Read + Write + Seek> Tree<W> {
     }
 
     fn head(&mut self, meta: Meta, number: u32) -> io::Result<Head> {
+        if !self.xattrs.has(meta.xattrs) {
+            return Err(invalid("no such extended attributes"));
+        }
         let (uid, gid) = (self.id(meta.uid)?, self.id(meta.gid)?);
         Ok(Head { meta, uid, gid, number })
     }

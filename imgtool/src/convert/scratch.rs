@@ -46,7 +46,7 @@ impl Unpacked {
         let state = BufWriter::new(state);
         let directories = Vec::new();
         let mut tree = Tree { top, state, directories, entries: 0, bytes: 0, root };
-        reader::read(image, "the image", &mut |item, contents| {
+        reader::read(image, "the image", false, &mut |item, contents| {
             alive();
             let shown = String::from_utf8_lossy(item.path).into_owned();
             tree.add(&item, contents).map_err(|fault| match fault {

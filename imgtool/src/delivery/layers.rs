@@ -8,6 +8,7 @@ use udi_store::Unreadable;
 
 use super::{Writer, send_tree};
 use crate::layer::archive::{self, Contents};
+use crate::layer::extras::Extras;
 use crate::layer::filter::Filter;
 use crate::layer::merge::Image;
 use crate::layer::record::{Item, Layer, What};
@@ -27,6 +28,8 @@ pub(crate) struct Layers<'a> {
     pub(crate) progress: &'a Progress,
     /// Whether what users cannot read is made readable.
     pub(crate) readable: bool,
+    /// What else is kept.
+    pub(crate) extras: Extras,
 }
 
 impl Layers<'_> {
@@ -45,7 +48,8 @@ impl Layers<'_> {
         let named = |number: usize| self.picked.layers[number].digest.short().to_owned();
         let mut image = Image::of(layers, named)?;
         self.read_again(&mut image)?;
-        send_tree(image, &self.picked.info, self.readable, self.writer, self.progress)
+        let extras = &self.extras;
+        send_tree(image, extras, &self.picked.info, self.readable, self.writer, self.progress)
     }
 
     /// All layers, from the top down; what upper layers hide is not sent.
@@ -116,8 +120,8 @@ impl Layers<'_> {
         mut see: impl FnMut(&mut Writer, Item<'_>, Option<&mut Contents<'_>>) -> Result<()>,
     ) -> Result<()> {
         let layer = format!("layer {}", self.picked.layers[number].digest.short());
-        let writer = &mut *self.writer;
-        read_whole(&layer, stream, |item, contents| see(writer, item, contents))
+        let (writer, extras) = (&mut *self.writer, &mut self.extras);
+        read_whole(&layer, stream, extras, |item, contents| see(writer, item, contents))
     }
 }
 
@@ -125,9 +129,10 @@ impl Layers<'_> {
 pub(crate) fn read_whole(
     name: &str,
     mut stream: Stream,
+    extras: &mut Extras,
     see: impl FnMut(Item<'_>, Option<&mut Contents<'_>>) -> Result<()>,
 ) -> Result<()> {
-    let read = archive::read(&mut stream, see);
+    let read = archive::read(&mut stream, extras, see);
     // A broken archive mostly is not the one that the digest names.
     let broken = read.as_ref().is_err_and(|error| error.next_steps().is_empty());
     if broken || read.is_ok() {

@@ -53,7 +53,7 @@ impl<W: Write> Write for Hashed<W> {
 pub(super) fn write(image: &File, to: impl Write) -> Result<(Digest, u64)> {
     let image = image.try_clone().map_err(|e| Error::bug("cannot use a file twice").because(e))?;
     let mut builder = tar::Builder::new(Hashed::of(to));
-    import::squashfs::read(image, "the image", &mut |item, contents| {
+    import::squashfs::read(image, "the image", true, &mut |item, contents| {
         let top = item.path.split(|&b| b == b'/').next();
         if top == Some(DESCRIPTION) {
             return Ok(());
@@ -88,6 +88,8 @@ fn header(item: &Item<'_>) -> Option<Header> {
         What::Symlink(_) => EntryType::Symlink,
         What::Hardlink(_) => EntryType::Link,
         What::Special(Special::Fifo) => EntryType::Fifo,
+        What::Special(Special::Character(_)) => EntryType::Char,
+        What::Special(Special::Block(_)) => EntryType::Block,
         _ => return None,
     });
     let meta = item.meta;
@@ -96,5 +98,9 @@ fn header(item: &Item<'_>) -> Option<Header> {
     header.set_gid(meta.gid.into());
     header.set_mtime(meta.mtime.into());
     header.set_size(0);
+    if let What::Special(Special::Character(device) | Special::Block(device)) = item.what {
+        header.set_device_major(device.major()).ok()?;
+        header.set_device_minor(device.minor()).ok()?;
+    }
     Some(header)
 }

@@ -104,8 +104,19 @@ impl Names {
             ToWriter::Special { name, meta, special: Special::Socket, .. } => {
                 self.entry(b's', name, meta, &[]);
             }
+            ToWriter::Special { name, meta, special: Special::Character(device), .. } => {
+                self.entry(b'c', name, meta, &device.0.to_le_bytes());
+            }
+            ToWriter::Special { name, meta, special: Special::Block(device), .. } => {
+                self.entry(b'b', name, meta, &device.0.to_le_bytes());
+            }
+            ToWriter::Xattrs(set) => {
+                self.hash.update(b"x");
+                self.hash.update((set.len() as u32).to_le_bytes());
+                self.hash.update(set);
+            }
             ToWriter::Link { name, nth } => {
-                let meta = Meta { mode: 0, uid: 0, gid: 0, mtime: 0 };
+                let meta = Meta { mode: 0, uid: 0, gid: 0, mtime: 0, xattrs: 0 };
                 self.entry(b'h', name, &meta, &nth.to_le_bytes());
             }
             ToWriter::Leave => self.hash.update(b"."),
@@ -123,6 +134,11 @@ impl Names {
             self.hash.update(field.to_le_bytes());
         }
         self.hash.update(rest);
+        // Most have none, and their digests are older than this.
+        if meta.xattrs != 0 {
+            self.hash.update(b"X");
+            self.hash.update(meta.xattrs.to_le_bytes());
+        }
     }
 
     /// The digest of the manifest that a tree of these names has, and an image that says of

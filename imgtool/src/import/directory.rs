@@ -8,7 +8,7 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
-use squashfs::{Meta, Special};
+use squashfs::{Device, Meta, Special, XATTRS_MAX, Xattrs};
 use udi::{Error, Result};
 
 use super::tree::Tree;
@@ -26,7 +26,8 @@ const MAX_PIECES: usize = 1 << 16;
 pub(super) fn read(top: &OwnedFd, tree: &mut Tree<'_>) -> Result<()> {
     let stat = rustix::fs::fstat(top).map_err(|e| cannot(b"", e))?;
     let mut walk = Walk { device: stat.st_dev, links: HashMap::new(), buffer: Vec::new(), tree };
-    walk.tree.add(Item { path: b"", meta: meta(&stat), what: What::Directory }, None)?;
+    let meta = Meta { xattrs: walk.xattrs(top, b"")?, ..meta(&stat) };
+    walk.tree.add(Item { path: b"", meta, what: What::Directory }, None)?;
     walk.directory(top, &mut Vec::new(), 1)
 }
 
@@ -80,12 +81,13 @@ impl Walk<'_, '_> {
         if kind == FileType::Directory {
             let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let meta = meta(&stat);
-            self.tree.add(Item { path, meta, what: What::Directory }, None)?;
             // What is mounted there is not the tree's, and may be /proc.
             if stat.st_dev != self.device {
-                return Ok(());
+                return self.tree.add(Item { path, meta, what: What::Directory }, None);
             }
             let inner = rustix::fs::openat(dir, name, flags, Mode::empty()).map_err(failed)?;
+            let meta = Meta { xattrs: self.xattrs(&inner, path)?, ..meta };
+            self.tree.add(Item { path, meta, what: What::Directory }, None)?;
             return self.directory(&inner, path, depth + 1);
         }
         if stat.st_nlink > 1 {
@@ -105,9 +107,44 @@ impl Walk<'_, '_> {
             }
             FileType::Fifo => What::Special(Special::Fifo),
             FileType::Socket => What::Special(Special::Socket),
-            _ => What::Device,
+            _ => {
+                let number = stat.st_rdev;
+                let (major, minor) = (rustix::fs::major(number), rustix::fs::minor(number));
+                let kind = match kind {
+                    FileType::CharacterDevice => Special::Character,
+                    _ => Special::Block,
+                };
+                match self.tree.extras.device(kind, Device::new(major, minor)) {
+                    What::Special(special) => What::Special(special),
+                    _ => What::Device,
+                }
+            }
         };
         self.tree.add(Item { path, meta: meta(&stat), what }, None)
+    }
+
+    /// The set of attributes of an open file or directory.
+    fn xattrs(&mut self, file: impl AsFd, path: &[u8]) -> Result<u32> {
+        if !self.tree.extras.has_xattrs() {
+            return Ok(0);
+        }
+        let failed = |e| cannot(path, e);
+        let mut names = vec![0; XATTRS_MAX];
+        let length = match rustix::fs::flistxattr(&file, &mut names[..]) {
+            Ok(length) => length,
+            // A file system without any.
+            Err(Errno::OPNOTSUPP) => 0,
+            Err(error) => return Err(failed(error)),
+        };
+        let mut all = Xattrs::new();
+        for name in names[..length].split(|&b| b == 0) {
+            let Some(short) = name.strip_prefix(b"user.") else { continue };
+            let mut value = vec![0; XATTRS_MAX];
+            let length = rustix::fs::fgetxattr(&file, name, &mut value[..]).map_err(failed)?;
+            value.truncate(length);
+            all.insert(short.to_vec(), value);
+        }
+        self.tree.extras.number(&all).map_err(|e| e.about(format!("{}: ", shown(path))))
     }
 
     fn file(&mut self, dir: &OwnedFd, name: &[u8], path: &[u8]) -> Result<()> {
@@ -119,11 +156,13 @@ impl Walk<'_, '_> {
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(changed(path));
         }
+        let xattrs = self.xattrs(&file, path)?;
         let map = holes(&file, stat.st_size as u64).map_err(failed)?;
         let mut data = Data { file: file.into(), pieces: map.pieces.clone(), path };
         data.pieces.reverse();
         let mut contents = Contents::of(&mut data, map, &mut self.buffer);
-        let item = Item { path, meta: meta(&stat), what: What::File(None) };
+        let meta = Meta { xattrs, ..meta(&stat) };
+        let item = Item { path, meta, what: What::File(None) };
         self.tree.add(item, Some(&mut contents))
     }
 }
@@ -211,5 +250,6 @@ fn meta(stat: &Stat) -> Meta {
         uid: stat.st_uid,
         gid: stat.st_gid,
         mtime: u32::try_from(stat.st_mtime.max(0)).unwrap_or(u32::MAX),
+        xattrs: 0,
     }
 }

@@ -21,6 +21,7 @@ use super::{Request, squashfs, tree};
 use crate::cli;
 use crate::delivery::{Delivered, deliver};
 use crate::identity::Identity;
+use crate::layer::extras::Extras;
 use crate::progress::{Progress, size};
 use crate::sandbox;
 use crate::show;
@@ -118,9 +119,13 @@ pub(crate) fn receive(
     let file = partial.file.try_clone().map_err(|e| Error::bug("no second file").because(e))?;
     let delivered = deliver(channel, job, READABLE, &progress, |writer| {
         // Owners are the image's: of whom here has such a number nobody has thought.
-        let mut tree = tree::Tree::new(writer, &progress, &request.source, 0);
-        squashfs::read(file, &request.source.path(), &mut |item, contents| tree.add(item, contents))
-            .and_then(|()| tree.send(said, readable))
+        let mut tree =
+            tree::Tree::new(writer, &progress, &request.source, 0, Extras::of(&config.images));
+        let devices = tree.extras.has_devices();
+        squashfs::read(file, &request.source.path(), devices, &mut |item, contents| {
+            tree.add(item, contents)
+        })
+        .and_then(|()| tree.send(said, readable))
     })?;
     partial.remove();
     Ok(delivered)

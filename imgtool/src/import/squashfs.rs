@@ -11,7 +11,7 @@ use std::os::unix::fs::FileExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use squashfs::{Meta, Special};
+use squashfs::{Device, Meta, Special};
 use udi::{Error, Result};
 
 use super::archive::Section;
@@ -29,8 +29,8 @@ const NO_FRAGMENT: usize = 0xffff_ffff;
 type Visitor<'a> = dyn FnMut(Item<'_>, Option<&mut Contents<'_>>) -> Result<()> + 'a;
 
 /// Hands out what is in the squashfs file, or in the one that an Apptainer image has inside.
-/// Messages call it `path`.
-pub(crate) fn read(file: File, path: &str, visit: &mut Visitor<'_>) -> Result<()> {
+/// Messages call it `path`. Device nodes are told as such only if `devices`.
+pub(crate) fn read(file: File, path: &str, devices: bool, visit: &mut Visitor<'_>) -> Result<()> {
     let cannot = |e| Error::user(format!("{path} cannot be read")).because(e);
     let length = file.metadata().map_err(cannot)?.len();
     let mut start =
@@ -41,7 +41,13 @@ pub(crate) fn read(file: File, path: &str, visit: &mut Visitor<'_>) -> Result<()
     // The parser is somebody else's, and its input may be anything.
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
-    let result = catch_unwind(AssertUnwindSafe(|| all(&file, range, path, visit)));
+    let mut visit = |item: Item<'_>, contents: Option<&mut Contents<'_>>| match item.what {
+        What::Special(Special::Character(_) | Special::Block(_)) if !devices => {
+            visit(Item { what: What::Device, ..item }, contents)
+        }
+        _ => visit(item, contents),
+    };
+    let result = catch_unwind(AssertUnwindSafe(|| all(&file, range, path, &mut visit)));
     std::panic::set_hook(hook);
     result.unwrap_or_else(|_| {
         Err(Error::user(format!("{path} is broken, so that its parser gives up")))
@@ -91,6 +97,7 @@ fn add(
         uid: header.uid,
         gid: header.gid,
         mtime: header.mtime,
+        xattrs: 0,
     };
     let item = |what| Item { path: &path, meta, what };
     match &node.inner {
@@ -111,8 +118,11 @@ fn add(
         InnerNode::Dir(_) => visit(item(What::Directory), None),
         InnerNode::NamedPipe => visit(item(What::Special(Special::Fifo)), None),
         InnerNode::Socket => visit(item(What::Special(Special::Socket)), None),
-        InnerNode::CharacterDevice(_) | InnerNode::BlockDevice(_) => {
-            visit(item(What::Device), None)
+        InnerNode::CharacterDevice(device) => {
+            visit(item(What::Special(Special::Character(Device(device.device_number)))), None)
+        }
+        InnerNode::BlockDevice(device) => {
+            visit(item(What::Special(Special::Block(Device(device.device_number)))), None)
         }
     }
 }

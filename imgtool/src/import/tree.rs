@@ -10,6 +10,7 @@ use super::digest;
 use super::typed::Typed;
 use crate::delivery::{Writer, read_whole, send_tree};
 use crate::layer::archive::Contents;
+use crate::layer::extras::Extras;
 use crate::layer::merge::Image;
 use crate::layer::record::{Item, Layer, What};
 use crate::progress::Progress;
@@ -24,6 +25,7 @@ pub(super) struct Tree<'a> {
     /// Whose files become root's, unless it is root.
     uid: u32,
     layer: Layer,
+    pub(super) extras: Extras,
     /// The digests of the contents that were sent, in their order.
     contents: Vec<[u8; 32]>,
 }
@@ -34,8 +36,10 @@ impl<'a> Tree<'a> {
         progress: &'a Progress,
         typed: &'a Typed,
         uid: u32,
+        extras: Extras,
     ) -> Self {
-        Self { writer, progress, typed, uid, layer: Layer::default(), contents: Vec::new() }
+        let (layer, contents) = (Layer::default(), Vec::new());
+        Self { writer, progress, typed, uid, layer, extras, contents }
     }
 
     /// One more entry; it stands in the order in which an archive would have it.
@@ -80,7 +84,11 @@ impl<'a> Tree<'a> {
             }
         })?;
         let stream = stream.unless(self.writer.watch()?);
-        read_whole(&name, stream, |item, contents| self.add(item, contents))
+        let mut extras = std::mem::take(&mut self.extras);
+        let visit = |item: Item<'_>, contents: Option<&mut Contents<'_>>| self.add(item, contents);
+        let read = read_whole(&name, stream, &mut extras, visit);
+        self.extras = extras;
+        read
     }
 
     /// Sends the tree of an image that says `said` of itself; gives all that can be said of it,
@@ -90,7 +98,7 @@ impl<'a> Tree<'a> {
         let mut image = Image::of([self.layer], |_| path.clone())?;
         image.drop_description();
         let mut names = digest::Names::default();
-        let (count, _) = image.send(|message| names.see(&message, &self.contents))?;
+        let (count, _) = image.send(&self.extras, |message| names.see(&message, &self.contents))?;
         if count == 0 {
             return Err(Error::user(format!("{}: there is nothing in it", self.typed.typed)));
         }
@@ -104,7 +112,8 @@ impl<'a> Tree<'a> {
         };
         let digest = names.end(&said.platform, configuration.as_ref());
         let info = ImageInfo { digest: Some(digest), ..said };
-        let unreadable = send_tree(image, &info, readable, self.writer, self.progress)?;
+        let unreadable =
+            send_tree(image, &self.extras, &info, readable, self.writer, self.progress)?;
         Ok((info, unreadable))
     }
 }

@@ -2,12 +2,15 @@
 
 use std::io::Read;
 
-use squashfs::{Meta, Special};
+use squashfs::{Device, Meta, Special, Xattrs};
 use tar::EntryType;
 use udi::{Error, Result};
 
+use super::extras::Extras;
 use super::meter::Meter;
+use super::pax;
 use super::record::{Item, What, clean};
+use super::sparse::old::{Before, Shared};
 use super::sparse::{Headers, Map};
 
 /// Before the name of something that lower layers have and the image does not.
@@ -84,31 +87,42 @@ impl<'a> Contents<'a> {
 /// with its contents, which the visitor may take; it gives the item that was made of it.
 pub(crate) fn read(
     stream: impl Read,
+    extras: &mut Extras,
     mut visit: impl FnMut(Item<'_>, Option<&mut Contents<'_>>) -> Result<()>,
 ) -> Result<()> {
-    let (meter, stream) = Meter::of(stream);
+    let shared = Shared::of(stream);
+    let (meter, stream) = Meter::of(shared.share());
     let mut archive = tar::Archive::new(stream);
     let mut entries = archive.entries().map_err(unreadable)?;
     let mut buffer = Vec::new();
-    let mut left = 0;
+    let (mut data, mut stored, mut left) = (0, 0, 0);
     loop {
         meter.headers(left);
+        shared.headers(data, stored);
         let Some(entry) = entries.next() else { return Ok(()) };
         let mut entry = entry.map_err(unreadable)?;
         meter.data();
-        // Of the oldest sparse files the size is that with the holes, which are not stored.
-        let stored = match entry.header().entry_type() {
-            EntryType::GNUSparse => entry.header().entry_size().unwrap_or(0),
-            _ => entry.size(),
+        let old = match entry.header().entry_type() {
+            EntryType::GNUSparse => {
+                let map = shared.map(entry.header(), entry.raw_file_position());
+                Some(map.map_err(unreadable)?)
+            }
+            _ => None,
         };
-        see(&mut entry, &mut buffer, &mut visit)?;
+        let before = shared.before(entry.raw_header_position()).map_err(unreadable)?;
+        data = shared.data();
+        stored = old.as_ref().map_or(entry.size(), Map::stored);
+        let old = old.map(|map| (map, shared.stored(stored)));
+        see(&mut entry, (&before, extras), old, &mut buffer, &mut visit)?;
         left = stored.saturating_add(BLOCK).saturating_sub(meter.read());
     }
 }
 
-/// Hands out one entry.
+/// Hands out one entry, with what stands before it; of an `old` sparse file, what it is made of.
 fn see<R: Read>(
     entry: &mut tar::Entry<'_, R>,
+    (before, extras): (&Before, &mut Extras),
+    old: Option<(Map, impl Read)>,
     buffer: &mut Vec<u8>,
     visit: &mut impl FnMut(Item<'_>, Option<&mut Contents<'_>>) -> Result<()>,
 ) -> Result<()> {
@@ -116,10 +130,24 @@ fn see<R: Read>(
     if matches!(kind, EntryType::XGlobalHeader) || kind.as_byte() == b'V' {
         return Ok(());
     }
-    let (mtime, headers) = extensions(entry)?;
-    let raw = headers.name.clone().unwrap_or_else(|| entry.path_bytes().into_owned());
+    let extended = Extended::of(before, extras)?;
+    let name = extended.sparse.name.clone().or(extended.path.clone());
+    let raw = name.unwrap_or_else(|| entry.path_bytes().into_owned());
     let path = clean(&raw, false)?;
-    let meta = meta(entry.header(), mtime).map_err(|e| e.because_of(&path))?;
+    // The crate went past so many bytes; who means others means to hide something.
+    if kind != EntryType::GNUSparse && extended.size.is_some_and(|size| size != entry.size()) {
+        return Err(Error::user(format!("{}: has two sizes", String::from_utf8_lossy(&path))));
+    }
+    let mut meta = meta(entry.header(), &extended).map_err(|e| e.because_of(&path))?;
+    let is_file = matches!(
+        kind,
+        EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse | EntryType::Directory
+    );
+    // No other kind can have them.
+    if is_file && !extended.xattrs.is_empty() {
+        let shown = || format!("{}: ", String::from_utf8_lossy(&path));
+        meta.xattrs = extras.number(&extended.xattrs).map_err(|e| e.about(shown()))?;
+    }
     let name = path.rsplit(|&b| b == b'/').next().unwrap_or(&[]);
     if let Some(hidden) = name.strip_prefix(WHITEOUT) {
         let directory = path[..path.len() - name.len()].strip_suffix(b"/").unwrap_or(b"");
@@ -138,10 +166,9 @@ fn see<R: Read>(
         visit(Item { path: &whited, meta, what: What::Whiteout }, None)?;
         return Ok(());
     }
-    let target = || match entry.link_name_bytes() {
-        Some(target) if !target.is_empty() && target.len() <= squashfs::TARGET_MAX => {
-            Ok(target.into_owned())
-        }
+    let link = extended.link.clone();
+    let target = || match link.or_else(|| entry.link_name_bytes().map(|name| name.into_owned())) {
+        Some(target) if !target.is_empty() && target.len() <= squashfs::TARGET_MAX => Ok(target),
         _ => Err(Error::user(format!("{}: a link to nothing", String::from_utf8_lossy(&path)))),
     };
     match kind {
@@ -150,10 +177,15 @@ fn see<R: Read>(
             visit(Item { path: &path, meta, what: What::Directory }, None)?;
         }
         EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
-            let size = entry.size();
-            let map = headers.map(entry).map_err(unreadable)?;
-            let map = map.unwrap_or_else(|| Map { size, pieces: vec![(0, size)] });
-            let mut contents = Contents { data: entry, map, buffer };
+            let (size, mut old) = (entry.size(), old);
+            let mut contents = match &mut old {
+                Some((map, data)) => Contents { data, map: std::mem::take(map), buffer },
+                None => {
+                    let map = extended.sparse.map(entry).map_err(unreadable)?;
+                    let map = map.unwrap_or_else(|| Map { size, pieces: vec![(0, size)] });
+                    Contents { data: entry, map, buffer }
+                }
+            };
             visit(Item { path: &path, meta, what: What::File(None) }, Some(&mut contents))?;
         }
         EntryType::Directory => visit(Item { path: &path, meta, what: What::Directory }, None)?,
@@ -168,7 +200,12 @@ fn see<R: Read>(
             visit(Item { path: &path, meta, what: What::Special(Special::Fifo) }, None)?;
         }
         EntryType::Char | EntryType::Block => {
-            visit(Item { path: &path, meta, what: What::Device }, None)?;
+            let header = entry.header();
+            let number = |n: std::io::Result<Option<u32>>| n.ok().flatten();
+            let numbers = number(header.device_major()).zip(number(header.device_minor()));
+            let device = numbers.and_then(|(major, minor)| Device::new(major, minor));
+            let kind = if kind == EntryType::Char { Special::Character } else { Special::Block };
+            visit(Item { path: &path, meta, what: extras.device(kind, device) }, None)?;
         }
         other => {
             return Err(Error::user(format!(
@@ -181,20 +218,39 @@ fn see<R: Read>(
     Ok(())
 }
 
-/// The PAX headers that the `tar` crate leaves to us.
-fn extensions<R: Read>(entry: &mut tar::Entry<'_, R>) -> Result<(Option<u32>, Headers)> {
-    let mut headers = Headers::default();
-    let mut mtime = None;
-    if let Some(extensions) = entry.pax_extensions().map_err(unreadable)? {
-        for extension in extensions {
-            let extension = extension.map_err(unreadable)?;
-            if extension.key_bytes() == b"mtime" {
-                mtime = Some(seconds(extension.value_bytes()));
+/// What a PAX header says.
+#[derive(Debug, Default)]
+struct Extended {
+    path: Option<Vec<u8>>,
+    link: Option<Vec<u8>>,
+    size: Option<u64>,
+    uid: Option<u64>,
+    gid: Option<u64>,
+    mtime: Option<u32>,
+    xattrs: Xattrs,
+    sparse: Headers,
+}
+
+impl Extended {
+    fn of(before: &Before, extras: &Extras) -> Result<Self> {
+        let mut all = Self::default();
+        for record in pax::records(&before.pax) {
+            let (key, value) = record.map_err(unreadable)?;
+            match key {
+                b"path" if !before.long_name => all.path = Some(value.to_vec()),
+                b"linkpath" if !before.long_link => all.link = Some(value.to_vec()),
+                b"size" => all.size = pax::number(value),
+                b"uid" => all.uid = pax::number(value),
+                b"gid" => all.gid = pax::number(value),
+                b"mtime" => all.mtime = Some(seconds(value)),
+                key => match extras.pax(key) {
+                    Some(name) => drop(all.xattrs.insert(name.to_vec(), value.to_vec())),
+                    None => all.sparse.see(key, value).map_err(unreadable)?,
+                },
             }
-            headers.see(extension.key_bytes(), extension.value_bytes()).map_err(unreadable)?;
         }
+        Ok(all)
     }
-    Ok((mtime, headers))
 }
 
 /// Whole seconds of a PAX time, within what squashfs can say.
@@ -213,11 +269,14 @@ impl BadField {
     }
 }
 
-fn meta(header: &tar::Header, mtime: Option<u32>) -> std::result::Result<Meta, BadField> {
+fn meta(header: &tar::Header, extended: &Extended) -> std::result::Result<Meta, BadField> {
     let old = header.as_old();
     // Some archivers leave a field blank where others write 0.
     let blank = |field: &[u8]| field.iter().all(|b| matches!(b, 0 | b' '));
-    let id = |field: &[u8], id: std::io::Result<u64>| match id {
+    let id = |field: &[u8], id: std::io::Result<u64>, extended: Option<u64>| match id {
+        _ if extended.is_some() => {
+            extended.and_then(|id| u32::try_from(id).ok()).filter(|&id| id != u32::MAX)
+        }
         Err(_) if blank(field) => Some(0),
         id => id.ok().and_then(|id| u32::try_from(id).ok()).filter(|&id| id != u32::MAX),
     };
@@ -226,13 +285,15 @@ fn meta(header: &tar::Header, mtime: Option<u32>) -> std::result::Result<Meta, B
         mode => mode.map_err(|_| BadField("mode"))?,
     };
     // A time before 1970 is written in a form that the crate does not read.
-    let mtime =
-        mtime.unwrap_or_else(|| header.mtime().map_or(0, |t| u32::try_from(t).unwrap_or(u32::MAX)));
+    let mtime = extended
+        .mtime
+        .unwrap_or_else(|| header.mtime().map_or(0, |t| u32::try_from(t).unwrap_or(u32::MAX)));
     Ok(Meta {
         mode: (mode & 0o7777) as u16,
-        uid: id(&old.uid, header.uid()).ok_or(BadField("owner"))?,
-        gid: id(&old.gid, header.gid()).ok_or(BadField("group"))?,
+        uid: id(&old.uid, header.uid(), extended.uid).ok_or(BadField("owner"))?,
+        gid: id(&old.gid, header.gid(), extended.gid).ok_or(BadField("group"))?,
         mtime,
+        xattrs: 0,
     })
 }
 

@@ -18,7 +18,7 @@ use tree::{Entry, Inode, Kind, Tree};
 const MAX_LINKS: usize = 40;
 const MAX_DEPTH: usize = 1000;
 /// A directory that a layer has files in but does not mention.
-const IMPLIED: Meta = Meta { mode: 0o755, uid: 0, gid: 0, mtime: 0 };
+const IMPLIED: Meta = Meta { mode: 0o755, uid: 0, gid: 0, mtime: 0, xattrs: 0 };
 
 /// The files of an image.
 #[derive(Debug)]

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use squashfs::Special;
 
 use super::*;
+use crate::layer::extras::Extras;
 use crate::layer::filter::Filter;
 use crate::wire::ToWriter;
 
@@ -164,7 +165,7 @@ fn sent(image: &Image) -> Tree {
     let mut shared: Vec<Thing> = Vec::new();
     let mut next = 0;
     image
-        .send(|message| {
+        .send(&Extras::default(), |message| {
             let (name, what, links) = match message {
                 ToWriter::Enter { name, meta } => {
                     at.push(String::from_utf8(name).unwrap());
@@ -267,7 +268,7 @@ fn layers(script: &Script, filtered: bool) -> (Vec<Layer>, BTreeMap<Origin, u32>
         let mut layer = Layer::default();
         for (record, (path, said)) in entries.iter().enumerate() {
             time += 1;
-            let meta = Meta { mode: 0o644, uid: 0, gid: 0, mtime: time };
+            let meta = Meta { mode: 0o644, uid: 0, gid: 0, mtime: time, xattrs: 0 };
             let what = match said {
                 Said::Directory => What::Directory,
                 Said::File => What::File(Some(time)),
@@ -392,7 +393,7 @@ fn the_images_own_description_is_replaced_by_ours() {
     let mut names = Vec::new();
     image.describe(7).unwrap();
     image
-        .send(|message| {
+        .send(&Extras::default(), |message| {
             match message {
                 ToWriter::Enter { name, .. } | ToWriter::File { name, .. } => {
                     names.push(String::from_utf8(name).unwrap());

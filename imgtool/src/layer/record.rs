@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use squashfs::{Meta, Special};
+use squashfs::{Device, Meta, Special};
 use udi::{Error, Result};
 
 /// One entry of a layer.
@@ -27,7 +27,7 @@ pub(crate) enum What<'a> {
     /// Another name for what stands at this path.
     Hardlink(&'a [u8]),
     Special(Special),
-    /// A device node: it hides what was there, and is not in the image.
+    /// A device node that is not kept: it hides what was there, and is not in the image.
     Device,
     /// What lower layers have at this path is not there.
     Whiteout,
@@ -55,16 +55,16 @@ struct Last {
     contents: u32,
 }
 
-/// Who may do what with a file: of a million files there are a few.
+/// Who may do what with a file, and its attributes: of a million files there are a few.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Owners {
-    all: Vec<(u16, u32, u32)>,
-    numbers: HashMap<(u16, u32, u32), u32>,
+    all: Vec<(u16, u32, u32, u32)>,
+    numbers: HashMap<(u16, u32, u32, u32), u32>,
 }
 
 impl Owners {
     pub(crate) fn number(&mut self, meta: Meta) -> u32 {
-        let owner = (meta.mode, meta.uid, meta.gid);
+        let owner = (meta.mode, meta.uid, meta.gid, meta.xattrs);
         // Fewer than there are entries, which are fewer than 2^32.
         *self.numbers.entry(owner).or_insert_with(|| {
             self.all.push(owner);
@@ -73,8 +73,8 @@ impl Owners {
     }
 
     pub(crate) fn meta(&self, number: u32, mtime: u32) -> Meta {
-        let (mode, uid, gid) = self.all.get(number as usize).copied().unwrap_or_default();
-        Meta { mode, uid, gid, mtime }
+        let (mode, uid, gid, xattrs) = self.all.get(number as usize).copied().unwrap_or_default();
+        Meta { mode, uid, gid, mtime, xattrs }
     }
 }
 
@@ -90,6 +90,8 @@ impl Layer {
             What::Device => (6, None),
             What::Whiteout => (7, None),
             What::Opaque => (8, None),
+            What::Special(Special::Character(_)) => (9, None),
+            What::Special(Special::Block(_)) => (10, None),
         };
         if item.path.len().max(target.map_or(0, <[u8]>::len)) > squashfs::TARGET_MAX {
             return Err(Error::user("a name is too long"));
@@ -108,6 +110,9 @@ impl Layer {
         put(to, difference(item.meta.mtime, last.mtime));
         if let Some(target) = target {
             text(to, target);
+        }
+        if let What::Special(Special::Character(device) | Special::Block(device)) = item.what {
+            put(to, u64::from(device.0));
         }
         if let What::File(contents) = item.what {
             put(to, contents.map_or(0, |contents| 1 + difference(contents, last.contents)));
@@ -163,6 +168,8 @@ impl Last {
             6 => What::Device,
             7 => What::Whiteout,
             8 => What::Opaque,
+            9 => What::Special(Special::Character(Device(take(bytes).ok_or_else(broken)? as u32))),
+            10 => What::Special(Special::Block(Device(take(bytes).ok_or_else(broken)? as u32))),
             _ => return Err(broken()),
         };
         Ok(Item { path: &self.path, meta: owners.meta(owner, self.mtime), what })
@@ -270,9 +277,9 @@ mod tests {
 
         #[test]
         fn entries_come_back_as_they_were(
-            entries in prop::collection::vec(("[a-c/]{0,6}", "[a-z/]{1,20}", any::<u32>(), any::<(u16, u32, u32)>(), 0u8..9), 0..20),
+            entries in prop::collection::vec(("[a-c/]{0,6}", "[a-z/]{1,20}", any::<u32>(), any::<(u16, u32, u32, u32)>(), 0u8..11), 0..20),
         ) {
-            let items: Vec<Item<'_>> = entries.iter().map(|(path, target, number, (mode, uid, gid), kind)| {
+            let items: Vec<Item<'_>> = entries.iter().map(|(path, target, number, (mode, uid, gid, xattrs), kind)| {
                 let what = match kind {
                     0 => What::File(Some(*number)),
                     1 => What::File(None),
@@ -282,9 +289,11 @@ mod tests {
                     5 => What::Device,
                     6 => What::Whiteout,
                     7 => What::Opaque,
+                    8 => What::Special(Special::Character(Device(*number))),
+                    9 => What::Special(Special::Block(Device(*number))),
                     _ => What::Special(Special::Socket),
                 };
-                Item { path: path.as_bytes(), meta: Meta { mode: *mode, uid: *uid, gid: *gid, mtime: *number }, what }
+                Item { path: path.as_bytes(), meta: Meta { mode: *mode, uid: *uid, gid: *gid, mtime: *number, xattrs: *xattrs }, what }
             }).collect();
             let mut layer = Layer::default();
             for item in &items {

@@ -1,6 +1,6 @@
-//! Sparse files in PAX archives: GNU tar's formats 0.0, 0.1 and 1.0.
-//!
-//! (The older format, an entry type of its own, the `tar` crate reads itself.)
+//! Sparse files in PAX archives: GNU tar's formats 0.0, 0.1 and 1.0; in [`old`] the one before.
+
+pub(crate) mod old;
 
 use std::io::{self, Read};
 
@@ -13,6 +13,26 @@ pub(crate) struct Map {
     pub(crate) size: u64,
     /// Offset and length, in order, not overlapping.
     pub(crate) pieces: Vec<(u64, u64)>,
+}
+
+impl Map {
+    /// The map of a file of `size` bytes, if these can be its pieces.
+    fn of(size: u64, pieces: Vec<(u64, u64)>) -> io::Result<Self> {
+        let mut end = 0;
+        for (offset, length) in &pieces {
+            if *offset < end {
+                return Err(broken());
+            }
+            end = offset.checked_add(*length).filter(|&end| end <= size).ok_or_else(broken)?;
+        }
+        Ok(Self { size, pieces })
+    }
+
+    /// Bytes that the archive has of it.
+    pub(crate) fn stored(&self) -> u64 {
+        // They are in order, within the file.
+        self.pieces.iter().map(|(_, length)| length).sum()
+    }
 }
 
 /// What the PAX headers of an entry say of its being sparse.
@@ -58,14 +78,7 @@ impl Headers {
         let (pairs, rest) = self.numbers.as_chunks::<2>();
         let pieces: Vec<(u64, u64)> =
             pairs.iter().map(|[offset, length]| (*offset, *length)).collect();
-        let mut end = 0;
-        for (offset, length) in &pieces {
-            if *offset < end {
-                return Err(broken());
-            }
-            end = offset.checked_add(*length).filter(|&end| end <= size).ok_or_else(broken)?;
-        }
-        if rest.is_empty() { Ok(Some(Map { size, pieces })) } else { Err(broken()) }
+        if rest.is_empty() { Map::of(size, pieces).map(Some) } else { Err(broken()) }
     }
 }
 

@@ -388,3 +388,47 @@ impl<R: BufRead> Read for Counted<R> {
         Ok(n)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A decompressor that is done with as many bytes as are wanted, of `taken` ones.
+    struct Quick;
+
+    impl Read for Quick {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            Ok(buffer.len())
+        }
+    }
+
+    /// Bytes that come out of so many, up to a terabyte, and the error behind them.
+    fn unpacked(taken: u64) -> (u64, Option<Error>) {
+        let taken = Rc::new(Cell::new(taken));
+        let mut decoded =
+            Decoded { decoder: Box::new(Quick), taken, given: 0, name: "layer x".into() };
+        let mut buffer = vec![0; 1 << 30];
+        let mut given = 0;
+        while given < 1 << 40 {
+            match decoded.read(&mut buffer) {
+                Ok(n) => given += n as u64,
+                Err(error) => return (given, error.downcast().ok()),
+            }
+        }
+        (given, None)
+    }
+
+    #[test]
+    fn a_thousand_bytes_for_one_are_a_bomb_where_they_are_many() {
+        // Of a megabyte, and of so much that a thousand times as much is more than 64 GiB.
+        for (taken, most) in [(1 << 20, 64 << 30), (100 << 20, 107 << 30)] {
+            let (given, error) = unpacked(taken);
+            assert_eq!(given, most);
+            let error = error.unwrap().to_string();
+            assert!(error.contains("layer x: unpacks to a thousand times its size"), "{error}");
+            assert!(error.contains("hint: "), "{error}");
+        }
+        // An honest layer may be as large.
+        assert!(matches!(unpacked(2 << 30), (all, None) if all == 1 << 40));
+    }
+}

@@ -80,3 +80,60 @@ fn an_import_that_is_stopped_leaves_nothing() {
     assert_eq!(child.wait().unwrap().code(), Some(1));
     assert_eq!(world.files("store"), NOTHING);
 }
+
+/// An archive with one entry of `size` bytes, of which none are there: all is a hole.
+fn hole(size: u64) -> Vec<u8> {
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(tar::EntryType::GNUSparse);
+    header.set_path("holes").unwrap();
+    header.set_mode(0o644);
+    header.set_size(0);
+    let gnu = header.as_gnu_mut().unwrap();
+    let number = |field: &mut [u8; 12], number: u64| {
+        field[0] = 0x80;
+        field[4..].copy_from_slice(&number.to_be_bytes());
+    };
+    number(&mut gnu.realsize, size);
+    number(&mut gnu.sparse[0].offset, size);
+    number(&mut gnu.sparse[0].numbytes, 0);
+    header.set_cksum();
+    let mut archive = header.as_bytes().to_vec();
+    archive.resize(2048, 0);
+    archive
+}
+
+#[test]
+#[ignore = "needs root: it becomes users"]
+fn what_is_larger_than_any_image_is_refused_and_leaves_nothing() {
+    let (_fake, world) = site();
+    let write = |name: &str, bytes: &[u8]| {
+        std::fs::write(world.path(&format!("alice/{name}")), bytes).unwrap();
+        own(world.path(&format!("alice/{name}")));
+    };
+    write("holes.tar", &hole((16 << 40) + 1));
+    let mut deep = tar::Builder::new(Vec::new());
+    let path = "d/".repeat(1002);
+    deep.append_pax_extensions([("path", path.as_bytes())]).unwrap();
+    let mut header = tar::Header::new_ustar();
+    header.set_entry_type(tar::EntryType::Directory);
+    header.set_path("d").unwrap();
+    header.set_mode(0o755);
+    header.set_size(0);
+    header.set_cksum();
+    deep.append(&header, std::io::empty()).unwrap();
+    write("deep.tar", &deep.into_inner().unwrap());
+    for (source, words) in [
+        ("tar:holes.tar", &["the image has more than 16 TiB of files", "into a volume"][..]),
+        ("tar:deep.tar", &["deep.tar: d/d/", "its path is too deep"]),
+    ] {
+        let done = import(&world, ALICE, &[source, "app:1"]).fails(1, words);
+        assert!(done.err().contains("hint: "), "{source}: {}", done.err());
+        assert_eq!(world.files("store"), NOTHING, "{source}");
+    }
+    // A terabyte of nothing is fine.
+    write("holes.tar", &hole(1 << 40));
+    import(&world, ALICE, &["tar:holes.tar", "app:1"]).ok();
+    let shown = world
+        .in_image(&world.image(), "stat -c '%s %b' $1/holes; tail -c 4 $1/holes | od -An -tx1");
+    assert_eq!(shown, "1099511627776 0\n 00 00 00 00\n");
+}

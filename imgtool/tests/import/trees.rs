@@ -157,3 +157,91 @@ fn two_imports_of_one_tree_at_once_are_one_image() {
     assert_eq!(world.files("store/tmp"), NOTHING);
     assert_eq!(world.files("store/leases"), NOTHING);
 }
+
+/// What is in the image of attributes and devices.
+fn extras(world: &World) -> String {
+    world.in_image(
+        &world.image(),
+        r#"cd $1; exec python3 -c '
+import os
+at = {"follow_symlinks": False}
+def keys(name):
+    try: return os.listxattr(name, **at)
+    except OSError: return []
+for name in [".", "dir", "file", "link", "none"]:
+    print(name, {key: os.getxattr(name, key, **at) for key in keys(name)})
+print([(name, os.major(os.stat(name).st_rdev), os.minor(os.stat(name).st_rdev)) for name in ("block", "null") if os.path.exists(name)])'"#,
+    )
+}
+
+#[test]
+#[ignore = "needs root: it becomes users"]
+fn attributes_of_users_and_device_nodes_are_kept_where_the_site_wants_them() {
+    let (_fake, world) = site();
+    alice(
+        &world,
+        r#"mkdir -p root/dir; cd root; echo x >file; ln file same; echo y >none; ln -s file link"#,
+    );
+    let script = r#"mknod null c 1 3; mknod block b 8 300; chmod 666 null block; exec python3 -c '
+import os
+os.setxattr(".", "user.top", b"1")
+os.setxattr("dir", "user.b", b"two\nlines\n\n")
+os.setxattr("dir", "user.a", b"")
+for name in ("security.capability", "trusted.secret"):
+    os.setxattr("file", name, bytes.fromhex("0100000200040000000000000000000000000000"))
+os.setxattr("file", "user.large", b"l" * 3000)
+os.setxattr("link", "trusted.secret", b"no", follow_symlinks=False)'"#;
+    let made = Command::new("bash")
+        .args(["-euc", script])
+        .current_dir(world.path("alice/root"))
+        .output()
+        .unwrap();
+    Done(made).ok();
+    let tar = "tar --xattrs --xattrs-include='*' --format=pax --sort=name -C root -cf a.tar .";
+    let made =
+        Command::new("bash").args(["-euc", tar]).current_dir(world.path("alice")).output().unwrap();
+    Done(made).ok();
+    world.mode("alice/a.tar", 0o644);
+
+    let remove = || drop(world.tool(ALICE, &["rm", &format!("user:{ALICE}/app:1")]).ok());
+    let mut digests = Vec::new();
+    let keep = "xattrs = \"keep\"\ndevices = \"keep\"\n";
+    let nothing = ". {}\ndir {}\nfile {}\nlink {}\nnone {}\n[]\n";
+    let all = format!(
+        ". {{'user.top': b'1'}}\ndir {{'user.a': b'', 'user.b': b'two\\nlines\\n\\n'}}\n\
+         file {{'user.large': b'{}'}}\nlink {{}}\nnone {{}}\n[('block', 8, 300), ('null', 1, 3)]\n",
+        "l".repeat(3000)
+    );
+    for (images, expected) in [("", nothing), (keep, &all)] {
+        world.configure(&format!("[images]\n{images}"));
+        let mut bytes = Vec::new();
+        for source in ["dir:root", "tar:a.tar"] {
+            let done = import(&world, ALICE, &["--json", source, "app:1"]).ok();
+            assert_eq!(done.err().contains("left out 2 device nodes"), images.is_empty());
+            assert_eq!(extras(&world), expected, "{source}");
+            digests.push(json(&done)["digest"].clone());
+            bytes.push(world.image());
+            remove();
+        }
+        // File names are digests.
+        assert_eq!(bytes[0], bytes[1]);
+    }
+    assert_eq!((&digests[0], &digests[2]), (&digests[1], &digests[3]));
+    assert_ne!(digests[0], digests[2]);
+    // As a layer.
+    alice(
+        &world,
+        r#"printf '{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":["sha256:%s"]}}' $(sha256sum <a.tar | cut -c-64) >c.json
+        echo '[{"Config":"c.json","RepoTags":null,"Layers":["a.tar"]}]' >manifest.json; tar -cf app.tar manifest.json c.json a.tar"#,
+    );
+    import(&world, ALICE, &["docker-archive:app.tar", "app:1"]).ok();
+    assert_eq!(extras(&world), all);
+    remove();
+    // Nodes mount images without devices: nobody can open them.
+    import(&world, ALICE, &["tar:a.tar", "app:1"]).ok();
+    let shown = world.in_image(
+        &world.image(),
+        "mount -o remount,bind,nodev,nosuid $1 2>/dev/null || mount -o remount,nodev $1; cat $1/null 2>&1 || true; cat $1/same",
+    );
+    assert!(shown.contains("Permission denied") && shown.ends_with("x\n"), "{shown}");
+}

@@ -12,7 +12,7 @@ use std::path::Path;
 use crate::{Error, Module, Names, Result};
 
 pub use images::{
-    BlockSize, Compression, CompressionLevel, ImageFormat, ImageType, ImagesConfig, Modes,
+    BlockSize, Compression, CompressionLevel, Extra, ImageFormat, ImageType, ImagesConfig, Modes,
     RegistryRule, StoreConfig,
 };
 pub use inside::{Batch, EnvConfig, EtcConfig, Home, InsideConfig, Scratch, SiteMount, Workdir};

@@ -23,8 +23,9 @@ mod volume;
 
 pub use config::{
     Batch, BlockSize, CacheConfig, Compression, CompressionLevel, Config, EnvConfig, EtcConfig,
-    Home, Hook, HooksConfig, ImageFormat, ImageType, ImagesConfig, InsideConfig, LimitsConfig,
-    Modes, NodeConfig, RegistryRule, Scratch, SiteMount, StoreConfig, VolumesConfig, Workdir,
+    Extra, Home, Hook, HooksConfig, ImageFormat, ImageType, ImagesConfig, InsideConfig,
+    LimitsConfig, Modes, NodeConfig, RegistryRule, Scratch, SiteMount, StoreConfig, VolumesConfig,
+    Workdir,
 };
 pub use digest::Digest;
 pub use env::{Edit, edits};

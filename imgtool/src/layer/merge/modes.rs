@@ -145,7 +145,11 @@ mod tests {
     }
 
     fn image(files: &[(&str, u16)]) -> Image {
-        image_of(files.iter().map(|&(path, mode)| (path, Meta { mode, uid: 0, gid: 0, mtime: 0 })))
+        image_of(
+            files
+                .iter()
+                .map(|&(path, mode)| (path, Meta { mode, uid: 0, gid: 0, mtime: 0, xattrs: 0 })),
+        )
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::hash::{BuildHasher, RandomState};
 
 use hashbrown::HashTable;
-use squashfs::{Meta, Special};
+use squashfs::{Device, Meta, Special};
 use udi::{Error, Result};
 
 use super::Origin;
@@ -45,7 +45,8 @@ pub(super) enum Kind {
 struct InodeData {
     owner: u32,
     mtime: u32,
-    /// Of a directory the first entry, of a file the contents or the record, of a link the target.
+    /// Of a directory the first entry, of a file the contents or the record, of a link the target, of
+    /// a device its number.
     what: u32,
     layer: u16,
     tag: Tag,
@@ -59,6 +60,8 @@ enum Tag {
     Symlink,
     Fifo,
     Socket,
+    Character,
+    Block,
     Device,
 }
 
@@ -112,6 +115,8 @@ impl Tree {
             Kind::Symlink(target) => (Tag::Symlink, target.0, 0),
             Kind::Special(Special::Fifo) => (Tag::Fifo, 0, 0),
             Kind::Special(Special::Socket) => (Tag::Socket, 0, 0),
+            Kind::Special(Special::Character(device)) => (Tag::Character, device.0, 0),
+            Kind::Special(Special::Block(device)) => (Tag::Block, device.0, 0),
             Kind::Device => (Tag::Device, 0, 0),
         };
         let number = number(self.inodes.len())?;
@@ -155,6 +160,8 @@ impl Tree {
             Tag::Symlink => Kind::Symlink(Text(what)),
             Tag::Fifo => Kind::Special(Special::Fifo),
             Tag::Socket => Kind::Special(Special::Socket),
+            Tag::Character => Kind::Special(Special::Character(Device(what))),
+            Tag::Block => Kind::Special(Special::Block(Device(what))),
             Tag::Device => Kind::Device,
         }
     }

@@ -36,6 +36,10 @@ pub struct ImagesConfig {
     pub local: Vec<GuestPath>,
     /// What becomes of files that ordinary users could not read.
     pub modes: Modes,
+    /// What becomes of extended attributes; only those of users (`user.*`) can be kept.
+    pub xattrs: Extra,
+    /// What becomes of device nodes, which cannot be opened in any case.
+    pub devices: Extra,
     /// `http://HOST:PORT`: the proxy through which registries are asked by HTTPS; empty: none.
     pub proxy: String,
     /// Hosts and domains that are asked without it.
@@ -178,6 +182,17 @@ pub enum Modes {
     Readable,
 }
 
+/// What becomes of what few images need.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Extra {
+    /// It is left out.
+    #[default]
+    Drop,
+    /// It is packed as the image has it.
+    Keep,
+}
+
 impl Default for ImagesConfig {
     fn default() -> Self {
         Self {
@@ -187,6 +202,8 @@ impl Default for ImagesConfig {
             types: vec![ImageType::Docker, ImageType::Id, ImageType::User, ImageType::Local],
             local: Vec::new(),
             modes: Modes::Keep,
+            xattrs: Extra::Drop,
+            devices: Extra::Drop,
             proxy: String::new(),
             no_proxy: Vec::new(),
             block_size: BlockSize::default(),
