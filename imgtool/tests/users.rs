@@ -8,18 +8,8 @@ use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
 use base64::Engine;
-use world::fake::{Fake, PASSWORD, USER};
-use world::{ALICE, BOB, Done, OWNER, World};
-
-fn site() -> (std::sync::Arc<Fake>, World) {
-    let fake = Fake::start();
-    let world = World::new(&fake.address);
-    (fake, world)
-}
-
-fn json(done: &Done) -> serde_json::Value {
-    serde_json::from_str(&done.out()).unwrap_or_else(|e| panic!("{e}: {done:?}"))
-}
+use world::fake::{PASSWORD, USER};
+use world::{ALICE, BOB, Done, OWNER, World, json, site};
 
 /// Waits for what happens soon, or never.
 fn eventually<T>(mut look: impl FnMut() -> Option<T>) -> T {
