@@ -42,10 +42,9 @@ pub(crate) fn log_in(config: &Config, identity: &Identity, args: &cli::Login) ->
     let logins = Logins::of(&identity.environment);
     let kept = logins.keep(&asked, &login)?;
     show::print(&format!("logged in to {asked} as {}, kept in {kept}", login.user()))?;
-    let elsewhere = config
-        .registry
-        .iter()
-        .find(|rule| rule.prefix.trim_end_matches('/') == host && rule.mirror.is_some());
+    let elsewhere = config.registry.iter().find(|rule| {
+        rule.prefix.trim_end_matches('/') == host && rule.mirror.is_some() && !rule.fallback
+    });
     if let Some(mirror) = elsewhere.and_then(|rule| rule.mirror.as_deref()) {
         let line =
             format!("note: here images of {host} come from {mirror}, which has logins of its own");

@@ -332,14 +332,12 @@ impl<W: Read + Write + Seek> Writer<W> {
     fn drain(&mut self, allowed: usize) -> io::Result<()> {
         while let Some(first) = self.pending.front() {
             let (file, answer) = match first {
-                Pending::Hole(file) => {
-                    let file = *file;
+                &Pending::Hole(file) => {
                     self.pending.pop_front();
                     self.word(file, 0);
                     continue;
                 }
-                Pending::End(file) => {
-                    let file = *file;
+                &Pending::End(file) => {
                     self.pending.pop_front();
                     self.end_large(file)?;
                     continue;

@@ -1,5 +1,5 @@
 //! Importing from files and directories: `cargo test -p imgtool --test import -- --ignored` as
-//! root, with skopeo and mksquashfs.
+//! root, with skopeo, mksquashfs and strace.
 // A test that cannot go on panics; in helpers of integration tests clippy does not see the test.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, unreachable_pub)]
 
