@@ -173,6 +173,7 @@ mod tests {
     fn defaults_apply_until_something_is_asked_for() {
         assert_eq!(chosen(&[]).unwrap(), ["cvmfs"]);
         assert_eq!(chosen(&["none"]).unwrap(), [""; 0]);
+        assert_eq!(chosen(&["none", "mpich"]).unwrap(), ["mpich"]);
         assert_eq!(chosen(&["mpich"]).unwrap(), ["mpich"]);
     }
 

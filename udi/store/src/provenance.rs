@@ -40,6 +40,7 @@ fn hash(definition: &Definition) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
     use std::path::Path;
     use udi::Config;
 
@@ -65,6 +66,17 @@ mod tests {
         for other in ["A = \"1\", B = \"3\"", "A = \"1\"", "A = \"1\", B = \"2\", C = \"\""] {
             let text = format!("[modules.a]\nenv.set = {{ {other} }}\ndefault = true");
             assert_ne!(told(&text), one);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_of_the_users_is_a_crash_or_changes_what_is_said(then in "([ab@,0-9a-f]|\\PC){0,40}") {
+            let config = Config::parse("[store]\npath = \"/x\"\n[modules.a]", Path::new("x")).unwrap();
+            let modules: Vec<_> = config.modules.iter().map(|(n, m)| (n.clone(), m)).collect();
+            for (name, was) in changed(&modules, &then) {
+                prop_assert!(name == "a" && was.len() == DIGITS && !was.contains(char::is_control));
+            }
         }
     }
 
