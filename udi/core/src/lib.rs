@@ -25,8 +25,8 @@ mod volume;
 pub use config::{
     Batch, BlockSize, CacheConfig, Compression, CompressionLevel, Config, EnvConfig, EtcConfig,
     Extra, Home, Hook, HooksConfig, ImageFormat, ImageType, ImagesConfig, InsideConfig, Libc,
-    LimitsConfig, Modes, ModuleHooks, NodeConfig, Permissions, RegistryRule, Scratch, SiteCopy,
-    SiteMount, StoreConfig, VolumesConfig, Workdir,
+    LimitsConfig, Modes, ModuleHooks, NodeConfig, Owners, Permissions, RegistryRule, Scratch,
+    SiteCopy, SiteMount, StoreConfig, VolumesConfig, Workdir,
 };
 pub use digest::Digest;
 pub use env::{Edit, edits};
