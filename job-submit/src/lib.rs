@@ -16,6 +16,7 @@ mod site;
 
 use slurm::job_submit::{JobDescription, JobSubmit, Rejection, Text};
 use udi::{Ask, Batch, Blame, Config, Error, ImageRef, Request, Texts, Word};
+use udi_store::provenance;
 
 use crate::{
     asked::Asked,
@@ -77,9 +78,10 @@ impl Shifter {
         let enters = job.is_batch() && request.batch_enters(&site);
         let failed =
             |error: slurm::Error| Error::bug("cannot write the image into the job").because(error);
-        pin::write(job, &texts, &request, &site.names(), enters).map_err(failed)?;
+        let modules = provenance::definitions(&request.modules(&site)?);
+        pin::write(job, &texts, &request, &site.names(), (enters, &modules)).map_err(failed)?;
         let comment = job.text(Text::AdminComment).map(|text| text.to_string_lossy());
-        if let Some(comment) = record::with(comment.as_deref(), &request) {
+        if let Some(comment) = record::with(comment.as_deref(), &request, &modules) {
             job.set_text(Text::AdminComment, &comment).map_err(failed)?;
         }
         let runs_nothing_inside =

@@ -2,18 +2,19 @@
 
 use slurm::job_submit::JobDescription;
 use udi::{ImageRef, Names, Request, Texts, Word};
+use udi_store::provenance;
 
 use crate::asked::PLACES;
 
 /// Replaces the images' names by the pinned ones wherever the job has them, and tells the nodes
-/// whether its script `enters`. A name of another image stays: what the node makes of it is checked
+/// whether its script `enters` and what its `modules` were. A name of another image stays: what the node makes of it is checked
 /// there.
 pub(crate) fn write(
     job: &mut JobDescription<'_>,
     asked: &Texts,
     request: &Request,
     names: &Names,
-    enters: bool,
+    (enters, modules): (bool, &str),
 ) -> Result<(), slurm::Error> {
     let pinned = request.to_texts();
     for place in PLACES {
@@ -33,6 +34,9 @@ pub(crate) fn write(
         if place.is_jobs_environment() {
             let says = if enters { "1" } else { "" };
             job.set_variable(place.list, &place.variable(Word::Batch), says)?;
+            if !modules.is_empty() {
+                job.set_variable(place.list, provenance::VARIABLE, modules)?;
+            }
         }
     }
     Ok(())

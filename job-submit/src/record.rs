@@ -6,8 +6,10 @@
 //! ```
 //!
 //! behind `; ` if there was a comment before. Behind it stands ` data=NAME@DIGEST` for each data
-//! image among the volumes. An image of the node's own (`local:/path`) has no ` digest=…`. The format
-//! is stable: more words may come behind, and no value has a blank.
+//! image among the volumes, and ` modules=NAME@HASH,…` if there are modules, with those that came
+//! along: HASH is of what `shifter.toml` said of the module then. An image of the node's own
+//! (`local:/path`) has no ` digest=…`. The format is stable: more words may come behind, and no value
+//! has a blank.
 
 use udi::{ImageRef, Request};
 
@@ -16,7 +18,7 @@ const BETWEEN: &str = "; ";
 
 /// `comment` with the record at its end; a record that was there before is replaced. None for a
 /// request whose image is not pinned: what it will be is not known yet.
-pub(crate) fn with(comment: Option<&str>, request: &Request) -> Option<String> {
+pub(crate) fn with(comment: Option<&str>, request: &Request, modules: &str) -> Option<String> {
     let image = request.image();
     let mut record = format!("{START}{}", image.name());
     match image.digest() {
@@ -26,6 +28,9 @@ pub(crate) fn with(comment: Option<&str>, request: &Request) -> Option<String> {
     }
     for (_, data) in request.data_images().filter(|(_, data)| data.digest().is_some()) {
         record.push_str(&format!(" data={data}"));
+    }
+    if !modules.is_empty() {
+        record.push_str(&format!(" modules={modules}"));
     }
     let before = comment.unwrap_or_default().split(BETWEEN);
     let mut parts: Vec<_> =
@@ -45,9 +50,12 @@ mod tests {
         let digest = digest("a");
         let record =
             format!("shifter: image=docker:docker.io/library/ubuntu:14.04 digest={digest}");
-        assert_eq!(with(None, &image).unwrap(), record);
-        assert_eq!(with(Some("mine"), &image).unwrap(), format!("mine; {record}"));
-        let again = with(Some("a; shifter: image=x digest=y; b"), &image).unwrap();
+        assert_eq!(with(None, &image, "").unwrap(), record);
+        assert_eq!(with(Some("mine"), &image, "").unwrap(), format!("mine; {record}"));
+        let with_modules = with(None, &image, "a@1,b@2").unwrap();
+        assert_eq!(with_modules, format!("{record} modules=a@1,b@2"));
+        let old = "a; shifter: image=x digest=y modules=c@3; b";
+        let again = with(Some(old), &image, "").unwrap();
         assert_eq!(again, format!("a; b; {record}"));
         assert!(!record.contains("@"), "the digest stands once: {record}");
     }
@@ -55,16 +63,16 @@ mod tests {
     #[test]
     fn data_images_stand_behind_and_an_image_of_the_nodes_own_has_no_digest() {
         let local = request("local:/srv/a", "genome:38:/g:squashfs;b:1:/b:squashfs");
-        assert_eq!(with(None, &local).unwrap(), "shifter: image=local:/srv/a");
+        assert_eq!(with(None, &local, "").unwrap(), "shifter: image=local:/srv/a");
         let local = local.data_pinned(|_, _| Ok(digest("b"))).unwrap();
         assert_eq!(
-            with(None, &local).unwrap(),
+            with(None, &local, "").unwrap(),
             format!(
                 "shifter: image=local:/srv/a data=docker:docker.io/library/b:1@{0} \
                  data=docker:docker.io/library/genome:38@{0}",
                 digest("b")
             )
         );
-        assert_eq!(with(None, &request("ubuntu:14.04", "")), None);
+        assert_eq!(with(None, &request("ubuntu:14.04", ""), ""), None);
     }
 }

@@ -78,7 +78,7 @@ impl Plugin for Shifter {
     }
 
     fn task_init(&mut self, spank: &mut Spank<'_>) -> Result<()> {
-        rank::edit_environment(spank, &self.runs)
+        rank::prepare(spank, &self.runs)
     }
 
     fn job_epilog(&mut self, spank: &mut Spank<'_>) -> Result<()> {

@@ -8,7 +8,8 @@ use std::path::Path;
 use slurm::log;
 use slurm::spank::Spank;
 use udi::{Ask, Base, Config, Error, Facts, ImageRef, Plan, Request, Result, Word};
-use udi_mount::{Ids, JobKey, Node, Opened, Udi};
+use udi_mount::{Ids, JobKey, Node, Opened, Udi, UserHooks};
+use udi_store::provenance;
 
 use crate::options::{self, Kind, Options};
 use crate::submit::VAR_STEP;
@@ -20,6 +21,8 @@ pub(crate) struct Staged {
     pub(crate) udi: Udi,
     pub(crate) request: Request,
     pub(crate) site: Config,
+    /// What the modules run inside, if anything.
+    pub(crate) hooks: Option<UserHooks>,
 }
 
 /// Where a step's commands run.
@@ -65,7 +68,8 @@ pub(crate) fn stage(spank: &Spank<'_>, given: &Options) -> Result<Where> {
         Ask::Image(request) => {
             let udi = udi(spank, &request, &site)?;
             slurm::launcher::execute_scripts_directly();
-            Ok(Where::Inside(Box::new(Staged { udi, request, site })))
+            let hooks = UserHooks::new(request.user_hooks(&site)?)?;
+            Ok(Where::Inside(Box::new(Staged { udi, request, site, hooks })))
         }
     }
 }
@@ -97,12 +101,30 @@ fn udi(spank: &Spank<'_>, request: &Request, site: &Config) -> Result<Udi> {
     };
     let late = Plan::late(request, site, &variables)?;
     node.stage(&job, site, late, || {
-        let user = node.user(uid, gid, ids.groups, &site.etc.users)?;
+        let user = node.user(uid, gid, ids.groups, &request.accounts(site)?)?;
         let plan = Plan::make(request, site, &Facts { image: base(request)?, user, variables })?;
         log::debug(&format!("shifter: job {}\n{plan}", job.id));
+        log_modules(spank, request, site, job.id)?;
         let opened = Opened::of(&plan, site)?;
         Ok((plan, opened))
     })
+}
+
+/// Says in the node's log which modules a job gets here, and which of them were others when it was
+/// submitted: `shifter.toml` is read anew by each job.
+fn log_modules(spank: &Spank<'_>, request: &Request, site: &Config, job: u32) -> Result<()> {
+    let modules = request.modules(site)?;
+    if modules.is_empty() {
+        return Ok(());
+    }
+    log::info(&format!("shifter: job {job}: modules={}", provenance::definitions(&modules)));
+    let then = spank.getenv_os(provenance::VARIABLE).map_err(slurm_refused)?.unwrap_or_default();
+    for (name, was) in provenance::changed(&modules, &then.to_string_lossy()) {
+        log::info(&format!(
+            "shifter: job {job}: module {name} is not what it was when the job was submitted: {was}"
+        ));
+    }
+    Ok(())
 }
 
 /// What everything else lies over.

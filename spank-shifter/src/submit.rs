@@ -6,7 +6,7 @@ use std::path::Path;
 
 use slurm::spank::{Context, Spank, option_variable};
 use udi::{Ask, Blame, Config, Digest, Error, ImageRef, Request, Result, Texts, Word};
-use udi_store::Store;
+use udi_store::{Store, provenance};
 
 use crate::defaults::{asked, defaults, told_where_from};
 use crate::options::{self, Options};
@@ -47,7 +47,8 @@ fn in_a_job(spank: &Spank<'_>) -> Result<bool> {
 }
 
 fn forget_the_request(spank: &mut Spank<'_>) -> Result<()> {
-    for name in Word::ALL.map(Word::variable).into_iter().chain([VAR_STEP]) {
+    let more = [VAR_STEP, provenance::VARIABLE];
+    for name in Word::ALL.map(Word::variable).into_iter().chain(more) {
         spank.unsetenv(name).map_err(slurm_refused)?;
     }
     Ok(())
@@ -70,6 +71,8 @@ enum Outcome {
         request: Box<Request>,
         /// As the environment carries it.
         texts: Texts,
+        /// What its modules are now, as [`provenance::definitions`] says it.
+        modules: String,
         /// Whether it is not what the job asked for.
         of_step: bool,
     },
@@ -145,7 +148,9 @@ fn check(spank: &Spank<'_>, given: &Options) -> Result<Outcome> {
                 // What is written down the node can rely on, whatever happens to it meanwhile.
                 texts.set(Word::Batch, Some("1".into()));
             }
-            Outcome::Image { request: request.into(), texts, of_step: in_a_job && !same_as_job }
+            let modules = provenance::definitions(&request.modules(&site)?);
+            let of_step = in_a_job && !same_as_job;
+            Outcome::Image { request: request.into(), texts, modules, of_step }
         }
     })
 }
@@ -176,7 +181,14 @@ impl Outcome {
         match self {
             Outcome::AsJob => Ok(()),
             Outcome::Host => host(spank),
-            Outcome::Image { texts, of_step, .. } => write(spank, texts, *of_step),
+            Outcome::Image { texts, modules, of_step, .. } => {
+                match modules.as_str() {
+                    "" => spank.unsetenv(provenance::VARIABLE),
+                    modules => spank.setenv(provenance::VARIABLE, modules),
+                }
+                .map_err(slurm_refused)?;
+                write(spank, texts, *of_step)
+            }
         }
     }
 }

@@ -81,7 +81,7 @@ SCRIPT
     assert_line --regexp '^munge:x:[0-9]+:[0-9]+:munge:/nonexistent:/usr/sbin/nologin$'
     # No job fails for a name; the node's log says it.
     run on c1 tail -n "+$from" /var/log/slurm/slurmd.log
-    assert_output --partial 'etc.users: nosuch is left out: this node does not know it'
+    assert_output --partial 'users: nosuch is left out: this node does not know it'
 }
 
 @test "files of /etc: the host's where the site says so, its own instead of ours, and else the image's" {

@@ -91,6 +91,9 @@ pub(super) fn site_files(host: &Host) -> Look {
         for mount in &module.mount {
             wanted.push((&mount.from, format!("module {name}"), mount.optional));
         }
+        for copy in &module.copy {
+            wanted.push((&copy.from, format!("module {name}"), copy.optional));
+        }
     }
     for source in config.etc.replace.values() {
         wanted.push((source, "[etc]".into(), false));
@@ -147,9 +150,11 @@ fn exists(path: &Path) -> Result<bool, Trouble> {
 }
 
 pub(super) fn hooks(host: &Host) -> Look {
-    let hooks = &host.config()?.hooks;
+    let config = host.config()?;
+    let (hooks, modules) = (&config.hooks, config.modules.values());
+    let of_modules = modules.flat_map(|m| m.hooks.before.iter().chain(&m.hooks.after));
     let mut findings = Vec::new();
-    for hook in hooks.before.iter().chain(&hooks.after) {
+    for hook in hooks.before.iter().chain(&hooks.after).chain(of_modules) {
         let Some(program) = hook.command.first() else { continue };
         findings.push(program_of_root(Path::new(program), host));
     }

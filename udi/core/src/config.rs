@@ -2,6 +2,7 @@
 
 mod images;
 mod inside;
+mod modules;
 mod node;
 mod volumes;
 
@@ -9,6 +10,7 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use crate::module::Definition;
 use crate::{Error, Module, Names, Result};
 
 pub use images::{
@@ -16,6 +18,7 @@ pub use images::{
     Owners, RegistryRule, StoreConfig,
 };
 pub use inside::{Batch, EnvConfig, EtcConfig, Home, InsideConfig, Scratch, SiteMount, Workdir};
+pub use modules::{Libc, ModuleHooks, Permissions, SiteCopy};
 pub use node::{Hook, HooksConfig, NodeConfig};
 pub use volumes::{CacheConfig, LimitsConfig, VolumesConfig};
 
@@ -69,12 +72,18 @@ impl Config {
 
     /// Parses the text of a `shifter.toml`; `origin` is the name used in messages.
     pub fn parse(text: &str, origin: &Path) -> Result<Self> {
-        let config: Self = toml::from_str(text).map_err(|error| {
+        let mut config: Self = toml::from_str(text).map_err(|error| {
             let (line, column) = error.span().map_or((1, 1), |span| position(text, span.start));
             let message = error.message().trim();
             Error::admin(format!("{}:{line}:{column}: {message}", origin.display()))
         })?;
         config.check().map_err(|why| Error::admin(format!("{}: {why}", origin.display())))?;
+        if !config.modules.is_empty() {
+            let mut definitions = Definition::all(text);
+            for (name, module) in &mut config.modules {
+                module.definition = definitions.remove(name).unwrap_or_default();
+            }
+        }
         Ok(config)
     }
 
@@ -103,7 +112,8 @@ impl Config {
         for source in self.etc.replace.values() {
             absolute("etc.replace", source)?;
         }
-        for hook in self.hooks.before.iter().chain(&self.hooks.after) {
+        let of_modules = self.modules.values().flat_map(Module::all_hooks);
+        for hook in self.hooks.before.iter().chain(&self.hooks.after).chain(of_modules) {
             absolute("hooks.command", Path::new(hook.command.first().map_or("", |c| c)))?;
             if hook.timeout == 0 {
                 return Err("hooks.timeout: 0 leaves no time".into());
@@ -118,6 +128,9 @@ impl Config {
             absolute("mount.from", &mount.from)?;
             mount.target().map_err(|e| format!("mount.to: {}", e.what()))?;
         }
+        for copy in self.modules.values().flat_map(|module| &module.copy) {
+            absolute("copy.from", &copy.from)?;
+        }
         for (name, module) in &self.modules {
             let word = |b: u8| b.is_ascii_alphanumeric() || b"-_.+".contains(&b);
             if name == "none" || name.is_empty() || !name.bytes().all(word) {
@@ -128,9 +141,7 @@ impl Config {
                     return Err(format!("modules.{name}: there is no module {other}"));
                 }
             }
-            if module.env.strip.is_some() {
-                return Err(format!("modules.{name}.env.strip: only for [environment]"));
-            }
+            module.check().map_err(|why| format!("modules.{name}.{why}"))?;
         }
         Ok(())
     }
@@ -170,8 +181,10 @@ mod tests {
         let source = concat!(
             include_str!("config/images.rs"),
             include_str!("config/inside.rs"),
+            include_str!("config/modules.rs"),
             include_str!("config/node.rs"),
             include_str!("config/volumes.rs"),
+            include_str!("module.rs"),
         );
         let keys = source.lines().filter_map(|l| l.trim().strip_prefix("pub ")?.split_once(": "));
         for (key, _) in keys.filter(|(key, _)| !key.contains(' ')) {

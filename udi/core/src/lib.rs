@@ -17,15 +17,16 @@ mod path;
 mod plan;
 mod request;
 mod size;
+mod suits;
 mod texts;
 mod user;
 mod volume;
 
 pub use config::{
     Batch, BlockSize, CacheConfig, Compression, CompressionLevel, Config, EnvConfig, EtcConfig,
-    Extra, Home, Hook, HooksConfig, ImageFormat, ImageType, ImagesConfig, InsideConfig,
-    LimitsConfig, Modes, NodeConfig, Owners, RegistryRule, Scratch, SiteMount, StoreConfig,
-    VolumesConfig, Workdir,
+    Extra, Home, Hook, HooksConfig, ImageFormat, ImageType, ImagesConfig, InsideConfig, Libc,
+    LimitsConfig, Modes, ModuleHooks, NodeConfig, Owners, Permissions, RegistryRule, Scratch,
+    SiteCopy, SiteMount, StoreConfig, VolumesConfig, Workdir,
 };
 pub use digest::Digest;
 pub use env::{Edit, edits};
@@ -33,11 +34,12 @@ pub use error::{Blame, Error, Result};
 pub use host_path::HostPath;
 pub use image::{DockerRef, ImageRef, Names, UserRef};
 pub use info::ImageInfo;
-pub use module::{Module, select as select_modules};
+pub use module::{Definition, Module, select as select_modules};
 pub use path::GuestPath;
 pub use plan::{Base, CachePlan, Facts, Flags, Mount, Origin, Plan, Rights, SiteFile, Source};
 pub use request::{Ask, Request};
 pub use size::Size;
+pub use suits::{LOADERS, Loader, Needs, architecture};
 pub use texts::{Texts, Word};
 pub use user::{Account, User};
 pub use volume::{CacheFs, Volume, What};

@@ -1,10 +1,11 @@
-//! Site modules: named bundles of mounts and environment that users ask for by `--module`.
+//! Site modules: named bundles of mounts, files, environment and hooks that users ask for by
+//! `--module`.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-use crate::config::{EnvConfig, SiteMount};
-use crate::{Error, Result};
+use crate::config::{EnvConfig, Libc, ModuleHooks, SiteCopy, SiteMount};
+use crate::{Error, GuestPath, Result};
 
 /// `[modules.NAME]` of the site's configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -14,14 +15,86 @@ pub struct Module {
     pub description: String,
     /// Host directories and files that appear inside.
     pub mount: Vec<SiteMount>,
+    /// Host files that are copied over the image's.
+    pub copy: Vec<SiteCopy>,
     /// What it changes in the environment.
     pub env: EnvConfig,
+    /// Programs that run for it.
+    pub hooks: ModuleHooks,
+    /// Accounts that the `passwd` and `group` inside have because of it.
+    pub users: Vec<String>,
+    /// Architectures, as images name them, of the images that it suits; all if empty.
+    pub arch: Vec<String>,
+    /// The C library of the images that it suits.
+    pub libc: Option<Libc>,
     /// Modules that cannot be used together with this one.
     pub conflicts: Vec<String>,
     /// Modules that come along with this one.
     pub requires: Vec<String>,
     /// Whether jobs get it that name no module.
     pub default: bool,
+    /// What the configuration says of it.
+    #[serde(skip)]
+    pub(crate) definition: Definition,
+}
+
+/// A module's table as the site wrote it, without the spelling: blanks, comments and the order of
+/// keys are no part of it, nor are defaults. It serializes to what its hash is made of.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Definition(toml::Table);
+
+// No key of a module takes a number that is not equal to itself.
+impl Eq for Definition {}
+
+impl Definition {
+    /// The tables of all modules in the text of a `shifter.toml`, which was parsed before.
+    pub(crate) fn all(text: &str) -> BTreeMap<String, Self> {
+        #[derive(Default, Deserialize)]
+        struct Tables {
+            #[serde(default)]
+            modules: BTreeMap<String, toml::Table>,
+        }
+        let tables: Tables = toml::from_str(text).unwrap_or_default();
+        tables.modules.into_iter().map(|(name, table)| (name, Self(table))).collect()
+    }
+}
+
+impl Module {
+    /// What the site's configuration says of it.
+    pub fn definition(&self) -> &Definition {
+        &self.definition
+    }
+
+    /// What is wrong with it, in words that begin with the key.
+    pub(crate) fn check(&self) -> std::result::Result<(), String> {
+        for copy in &self.copy {
+            let to = copy.target().map_err(|e| format!("copy.to: {}", e.what()))?;
+            if to.as_str() == "/" {
+                return Err("copy.to: /: not a file".into());
+            }
+        }
+        let copies = self.copy.iter().filter_map(|copy| copy.target().ok());
+        let mounts = self.mount.iter().filter_map(|mount| mount.target().ok());
+        let its_own = GuestPath::parse("/.shifter").map_err(|e| e.what())?;
+        if let Some(to) = mounts.chain(copies).find(|to| to.is_within(&its_own)) {
+            return Err(format!("{to}: what is in {its_own} the image says of itself"));
+        }
+        if self.env.strip.is_some() {
+            return Err("env.strip: only for [environment]".into());
+        }
+        let is_name = |arch: &&String| {
+            !arch.is_empty() && arch.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+        };
+        match self.arch.iter().find(|arch| !is_name(arch)) {
+            Some(arch) => Err(format!("arch: {arch}: not an architecture such as \"amd64\"")),
+            None => Ok(()),
+        }
+    }
+
+    /// All programs that run for it.
+    pub(crate) fn all_hooks(&self) -> impl Iterator<Item = &crate::Hook> {
+        self.hooks.before.iter().chain(&self.hooks.after).chain(&self.hooks.user)
+    }
 }
 
 /// The modules a job gets, in order: the asked ones each preceded by what they require, or
@@ -100,12 +173,39 @@ mod tests {
     fn defaults_apply_until_something_is_asked_for() {
         assert_eq!(chosen(&[]).unwrap(), ["cvmfs"]);
         assert_eq!(chosen(&["none"]).unwrap(), [""; 0]);
+        assert_eq!(chosen(&["none", "mpich"]).unwrap(), ["mpich"]);
         assert_eq!(chosen(&["mpich"]).unwrap(), ["mpich"]);
     }
 
     #[test]
     fn what_a_module_requires_comes_before_it() {
         assert_eq!(chosen(&["gpu", "gpu"]).unwrap(), ["driver", "gpu"]);
+    }
+
+    #[test]
+    fn what_cannot_work_is_refused_with_the_key() {
+        for (text, why) in [
+            ("copy = [{ from = \"x\" }]", "copy.from: x: not an absolute path"),
+            ("copy = [{ from = \"/x\", to = \"/../y\" }]", ".."),
+            ("copy = [{ from = \"/x\", to = \"/\" }]", "modules.m.copy.to: /: not a file"),
+            ("copy = [{ from = \"/x\", to = \"/.shifter/image.json\" }]", "modules.m./.shifter"),
+            ("mount = [{ from = \"/x\", to = \"/.shifter\" }]", "the image says of itself"),
+            ("copy = [{ from = \"/x\", mode = \"4755\" }]", "4755: not permissions"),
+            ("copy = [{ from = \"/x\", mode = \"788\" }]", "788: not permissions"),
+            ("copy = [{ from = \"/x\", mode = \"+11\" }]", "+11: not permissions"),
+            ("hooks.user = [{ command = [\"check\"] }]", "check: not an absolute path"),
+            ("hooks.before = [{ command = [] }]", "not an absolute path"),
+            ("hooks.after = [{ command = [\"/x\"], timeout = 0 }]", "0 leaves no time"),
+            ("hooks.during = []", "unknown field `during`"),
+            ("libc = \"uclibc\"", "unknown variant `uclibc`"),
+            ("arch = [\"x86-64\"]", "x86-64: not an architecture"),
+            ("env.strip = [\"A\"]", "modules.m.env.strip: only for [environment]"),
+        ] {
+            let text = format!("[store]\npath = \"/x\"\n[modules.m]\n{text}");
+            let error = crate::Config::parse(&text, std::path::Path::new("shifter.toml"));
+            let error = error.unwrap_err().what();
+            assert!(error.contains(why), "{text}: {error}");
+        }
     }
 
     #[test]

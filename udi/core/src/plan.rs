@@ -7,8 +7,11 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::request::{ELSEWHERE, check_source, protected, protecting};
-use crate::{CacheFs, Config, Digest, Error, GuestPath, Request, Result, Size, User};
-use mounts::{files, home, of_the_site, volumes};
+use crate::{
+    CacheFs, Config, Digest, Error, GuestPath, HooksConfig, Needs, Permissions, Request, Result,
+    Size, User,
+};
+use mounts::{files, home, hooks, of_the_site, volumes};
 
 /// What is known of the job on this node when the plan is made.
 #[derive(Clone, Debug)]
@@ -50,6 +53,10 @@ pub struct Plan {
     pub allowed: Vec<GuestPath>,
     /// Who opens what is opened as the user.
     pub user: User,
+    /// What runs as root around the staging.
+    pub hooks: HooksConfig,
+    /// What the modules need of the image.
+    pub needs: Vec<Needs>,
 }
 
 /// A small file of the site layer.
@@ -70,6 +77,10 @@ pub enum SiteFile {
         from: PathBuf,
         /// Left out when it does not exist.
         optional: bool,
+        /// Its permissions; those of the host's, without write for others than root, if not given.
+        mode: Option<Permissions>,
+        /// Because of whom.
+        origin: Origin,
     },
 }
 
@@ -188,11 +199,13 @@ impl Plan {
             name: request.image().to_string(),
             image: facts.image.clone(),
             writable: request.writable(),
-            files: files(site, &facts.user)?,
+            files: files(&modules, site, &facts.user, &mounts)?,
             mounts,
             protected: protected(site, &modules),
             allowed: site.volumes.to.clone(),
             user: facts.user.clone(),
+            hooks: hooks(&modules, site),
+            needs: Needs::of(&modules),
         })
     }
 

@@ -3,7 +3,7 @@
 mod policy;
 
 use crate::{
-    Batch, Config, Digest, Error, ImageRef, Module, Result, Size, Texts, Volume, What, Word,
+    Batch, Config, Digest, Error, Hook, ImageRef, Module, Result, Size, Texts, Volume, What, Word,
     select_modules,
 };
 pub(crate) use policy::{ELSEWHERE, cache_directory, check_source, protected, protecting};
@@ -86,6 +86,27 @@ impl Request {
     pub fn modules<'a>(&self, site: &'a Config) -> Result<Vec<(String, &'a Module)>> {
         let names = select_modules(&self.modules, &site.modules)?;
         Ok(names.into_iter().filter_map(|n| site.modules.get(&n).map(|m| (n, m))).collect())
+    }
+
+    /// Accounts that shall be known inside, besides root and the user.
+    pub fn accounts(&self, site: &Config) -> Result<Vec<String>> {
+        let mut accounts = site.etc.users.clone();
+        for (_, module) in self.modules(site)? {
+            accounts.extend(module.users.iter().cloned());
+        }
+        accounts.sort();
+        accounts.dedup();
+        Ok(accounts)
+    }
+
+    /// What the modules run inside as the user, before the ranks' commands: each with its module.
+    pub fn user_hooks(&self, site: &Config) -> Result<Vec<(String, Hook)>> {
+        let modules = self.modules(site)?;
+        let of = |(name, module): (String, &Module)| {
+            let hooks = module.hooks.user.clone().into_iter();
+            hooks.map(move |hook| (name.clone(), hook))
+        };
+        Ok(modules.into_iter().flat_map(of).collect())
     }
 
     /// How much may be written into the image, if anything.

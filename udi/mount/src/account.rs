@@ -52,7 +52,7 @@ impl Node {
     }
 
     fn account(&self, login: &str) -> Option<Account> {
-        let unknown = |why: &str| self.log(&format!("etc.users: {login} is left out: {why}"));
+        let unknown = |why: &str| self.log(&format!("users: {login} is left out: {why}"));
         let account = match nix::unistd::User::from_name(login) {
             Ok(Some(account)) => account,
             Ok(None) => {

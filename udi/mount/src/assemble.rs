@@ -4,14 +4,13 @@
 //! thread is in the host's namespace. Pieces are attached to the thread's own namespace, never to
 //! a detached tree, which needs Linux 6.15.
 
-use std::borrow::Cow;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::mount::MoveMountFlags;
-use udi::{Blame, Config, Error, Mount, Plan, Result, SiteFile, Source};
+use udi::{Blame, Config, Error, Mount, Plan, Result, Source};
 
 use crate::absent::Absent;
 use crate::guest::{SiteLayer, Tree, is_directory};
@@ -20,7 +19,7 @@ use crate::node::Node;
 use crate::opened::Opened;
 use crate::proc::Proc;
 use crate::targets::Targets;
-use crate::{fault, idmap, namespace, open, source};
+use crate::{copied, fault, idmap, namespace, open, source, suits};
 
 /// What was built.
 #[derive(Debug)]
@@ -42,7 +41,7 @@ fn in_this_thread(node: &Node, plan: &Plan, site: &Config, opened: &Opened) -> R
     let proc = Proc::open()?;
     let host = proc.namespace()?;
     // What the host gives is taken here; the rest happens where there is nothing of the host.
-    let files = plan.files.iter().map(content).collect::<Result<Vec<_>>>()?;
+    let files = copied::all(&plan.files)?;
     let (sources, mut absent) = source::sources(node, &host, plan, site, opened)?;
     let (image, images) = source::base(node, &host, &opened.base)?;
     if plan.writable.is_some()
@@ -57,10 +56,11 @@ fn in_this_thread(node: &Node, plan: &Plan, site: &Config, opened: &Opened) -> R
     let namespace = namespace::unshare(&host, &proc)?;
     let layers = Layers::attach(&place, &image)?;
     let image = Tree::new(image, &proc);
+    suits::check(plan, &image)?;
     let mut over = SiteLayer::new(layers.open_site()?, &image)?;
-    for (file, content) in plan.files.iter().zip(&files) {
-        if let Some(content) = content {
-            over.put(file.path(), content).map_err(|e| match e.blame() {
+    for (file, copied) in plan.files.iter().zip(&files) {
+        if let Some(copied) = copied {
+            over.put(file.path(), copied).map_err(|e| match e.blame() {
                 Blame::User => fault::unusable(format!("{} by way of {}", file.path(), e.what())),
                 _ => e,
             })?;
@@ -125,25 +125,6 @@ fn go_to_work(node: &Node, images: Option<&OwnedFd>) -> Result<String> {
     match rustix::fs::mkdir("/work", Mode::RWXU) {
         Ok(()) | Err(Errno::EXIST) => Ok("/work".to_owned()),
         Err(errno) => Err(fault::bug("cannot make a place to work")(errno)),
-    }
-}
-
-/// What a file of the site's says; nothing for one that the host does not have.
-fn content(file: &SiteFile) -> Result<Option<Cow<'_, [u8]>>> {
-    /// Nobody's `/etc/hosts` is longer.
-    const LONGEST: u64 = 1 << 20;
-    match file {
-        SiteFile::Made { content, .. } => Ok(Some(Cow::Borrowed(content.as_bytes()))),
-        SiteFile::Copied { from, optional, .. } => match std::fs::metadata(from) {
-            Ok(meta) if meta.is_file() && meta.len() <= LONGEST => {
-                let content = std::fs::read(from).map_err(|e| {
-                    Error::admin(format!("cannot read {}", from.display())).because(e)
-                })?;
-                Ok(Some(Cow::Owned(content)))
-            }
-            _ if *optional => Ok(None),
-            _ => Err(Error::admin(format!("etc.replace: {} is not a file", from.display()))),
-        },
     }
 }
 

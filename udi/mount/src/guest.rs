@@ -6,6 +6,7 @@
 //! that the image has for the directories on the way.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{
@@ -14,6 +15,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 use udi::{Error, GuestPath, Result};
 
+use crate::copied::Copied;
 use crate::fault;
 use crate::proc::Proc;
 
@@ -77,7 +79,16 @@ impl<'a> Tree<'a> {
 
     /// Opens what is at `relative`, following links inside the tree only.
     pub(crate) fn open(&self, relative: &str) -> std::result::Result<OwnedFd, Errno> {
-        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        self.open_as(relative, OFlags::PATH)
+    }
+
+    /// The file at `relative`, to be read. It waits for nothing, whatever is there.
+    pub(crate) fn read(&self, relative: &str) -> std::result::Result<File, Errno> {
+        self.open_as(relative, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY).map(File::from)
+    }
+
+    fn open_as(&self, relative: &str, flags: OFlags) -> std::result::Result<OwnedFd, Errno> {
+        let flags = flags | OFlags::CLOEXEC;
         let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         let open = || rustix::fs::openat2(&self.top, relative, flags, Mode::empty(), inside);
         // EAGAIN: something was renamed or mounted anywhere on the node while `..` was walked,
@@ -183,12 +194,12 @@ impl<'a> SiteLayer<'a> {
             return Ok(());
         }
         let path = self.image.find(target)?;
-        if directory { self.directory(&path) } else { self.file(&path, b"") }
+        if directory { self.directory(&path) } else { self.file(&path, &Copied::default()) }
     }
 
     /// Puts a file at `path`, which may exist in the image or not. The file itself is
     /// replaced, also where the image has a link there.
-    pub(crate) fn put(&mut self, path: &GuestPath, content: &[u8]) -> Result<()> {
+    pub(crate) fn put(&mut self, path: &GuestPath, file: &Copied<'_>) -> Result<()> {
         let (parent, name) = path.split();
         let parent = match self.resolved.get(&parent) {
             Some(known) => known.clone(),
@@ -199,17 +210,17 @@ impl<'a> SiteLayer<'a> {
             }
         };
         let path = GuestPath::parse(&format!("{parent}/{name}"))?;
-        self.file(&path, content)
+        self.file(&path, file)
     }
 
-    fn file(&mut self, path: &GuestPath, content: &[u8]) -> Result<()> {
+    fn file(&mut self, path: &GuestPath, from: &Copied<'_>) -> Result<()> {
         self.directory(&path.split().0)?;
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mode = Mode::from_raw_mode(0o644);
+        let mode = Mode::from_raw_mode(from.mode);
         let failed = || fault::site(format!("cannot make {path} over the image"));
         let file = rustix::fs::openat(&self.top, path.relative(), flags, mode).map_err(failed())?;
-        let mut rest = content;
+        let mut rest = &*from.content;
         while !rest.is_empty() {
             let written = rustix::io::write(&file, rest).map_err(failed())?;
             rest = rest.get(written..).unwrap_or_default();

@@ -90,13 +90,13 @@ impl Node {
                 .map_err(|e| Error::admin(format!("cannot write {used}")).because(e))?;
         }
         // Hooks do not get the namespace: by nsenter(1) they would run the user's programs as root.
-        hook::run(self, &site.hooks.before, job.id, &plan)?;
+        hook::run(self, &plan.hooks.before, job.id, &plan)?;
         let Staged { namespace, targets, absent } = assemble::assemble(self, &plan, site, &opened)?;
         // What the first rank finds out about absent volumes, later steps must find out, too.
         let whole = absent.is_empty();
         let known = format!("{}\n{}\n{}", job.run, job.identity, targets.text());
         let late = Late::new(late, targets, absent, job.ids.clone(), site)?;
-        hook::run(self, &site.hooks.after, job.id, &plan)?;
+        hook::run(self, &plan.hooks.after, job.id, &plan)?;
         let pinned = of_job && whole && keep(&namespace, &pin, &request, &known)?;
         unlock(&lock)?;
         if site.node.image_linger > 0 {

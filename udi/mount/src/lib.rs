@@ -10,6 +10,7 @@ mod absent;
 mod account;
 mod assemble;
 mod cache;
+mod copied;
 mod fault;
 mod guest;
 mod hook;
@@ -29,10 +30,13 @@ mod open;
 mod opened;
 mod piece;
 mod proc;
+mod program;
 mod source;
+mod suits;
 mod sys;
 mod targets;
 mod udi;
+mod user_hooks;
 
 pub use crate::account::{own_uid, own_user};
 pub use crate::image::ImageFile;
@@ -42,6 +46,7 @@ pub use crate::node::Node;
 pub use crate::open::{as_account, open_image};
 pub use crate::opened::{BaseFile, Opened};
 pub use crate::udi::Udi;
+pub use crate::user_hooks::UserHooks;
 
 #[cfg(test)]
 mod tests;

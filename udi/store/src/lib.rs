@@ -19,6 +19,7 @@ mod beneath;
 mod info;
 mod layers;
 mod manifest;
+pub mod provenance;
 pub mod publish;
 mod reference;
 pub mod site;

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use super::{CachePlan, Flags, Mount, Origin, Rights, SiteFile, Source};
 use crate::request::cache_directory;
 use crate::{
-    Config, Error, GuestPath, Home, Module, Request, Result, Scratch, SiteMount, User, Volume, What,
+    Config, Error, GuestPath, Home, HooksConfig, Module, Permissions, Request, Result, Scratch,
+    SiteMount, User, Volume, What,
 };
 
 const HOST_TREE: Flags = Flags {
@@ -129,7 +130,13 @@ fn site_mount(mount: &SiteMount, origin: Origin) -> Result<Mount> {
     })
 }
 
-pub(super) fn files(site: &Config, user: &User) -> Result<Vec<SiteFile>> {
+/// Files that lie over the image's, below none of the `mounts`.
+pub(super) fn files(
+    modules: &[(String, &Module)],
+    site: &Config,
+    user: &User,
+    mounts: &[Mount],
+) -> Result<Vec<SiteFile>> {
     let nsswitch = "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\nnetworks: files\n\
                     protocols: files\nservices: files\nethers: files\nrpc: files\n";
     let mut files = Vec::new();
@@ -145,7 +152,37 @@ pub(super) fn files(site: &Config, user: &User) -> Result<Vec<SiteFile>> {
     for (path, from, optional) in copies.chain(replaced) {
         // The site's own wins over what we would make.
         files.retain(|file: &SiteFile| file.path() != path);
-        files.push(SiteFile::Copied { path: path.clone(), from, optional });
+        files.push(SiteFile::Copied {
+            path: path.clone(),
+            from,
+            optional,
+            mode: Some(Permissions::PLAIN),
+            origin: Origin::Builtin,
+        });
+    }
+    for (name, module) in modules {
+        for copy in &module.copy {
+            let path = copy.target()?;
+            if let Some(mount) = mounts.iter().find(|mount| path.is_within(&mount.target)) {
+                return Err(Error::admin(format!(
+                    "modules.{name}.copy: {path} would not be seen below the line `{mount}`"
+                )));
+            }
+            files.retain(|file: &SiteFile| *file.path() != path);
+            let (from, optional, mode) = (copy.from.clone(), copy.optional, copy.mode);
+            let origin = Origin::Module(name.clone());
+            files.push(SiteFile::Copied { path, from, optional, mode, origin });
+        }
     }
     Ok(files)
+}
+
+/// The site's hooks, and behind them those of each module.
+pub(super) fn hooks(modules: &[(String, &Module)], site: &Config) -> HooksConfig {
+    let mut hooks = site.hooks.clone();
+    for (_, module) in modules {
+        hooks.before.extend(module.hooks.before.iter().cloned());
+        hooks.after.extend(module.hooks.after.iter().cloned());
+    }
+    hooks
 }

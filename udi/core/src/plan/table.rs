@@ -49,13 +49,13 @@ fn row(target: &str, source: impl Into<String>, kind: &str, options: &str, origi
 }
 
 fn file_row(file: &SiteFile) -> Row {
-    let (source, options) = match file {
-        SiteFile::Made { .. } => ("made".to_owned(), ""),
-        SiteFile::Copied { from, optional, .. } => {
-            (from.display().to_string(), if *optional { "optional" } else { "" })
+    let (source, options, origin) = match file {
+        SiteFile::Made { .. } => ("made".to_owned(), "", &Origin::Builtin),
+        SiteFile::Copied { from, optional, origin, .. } => {
+            (from.display().to_string(), if *optional { "optional" } else { "" }, origin)
         }
     };
-    row(file.path().as_str(), source, "file", options, "every image".into())
+    row(file.path().as_str(), source, "file", options, origin.to_string())
 }
 
 impl Plan {

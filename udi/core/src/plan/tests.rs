@@ -21,6 +21,16 @@ fn plan(uid: u32) -> Result<Plan> {
 }
 
 fn plan_of(uid: u32, volumes: &str, writable: &str, more: &str) -> Result<Plan> {
+    let module = match more.contains("[modules.mpich]") {
+        true => "",
+        false => {
+            "[modules.mpich]
+            [[modules.mpich.mount]]
+            from = \"/opt/mpich/lib\"
+            to = \"/opt/site/mpich\"
+            read_only = true"
+        }
+    };
     let text = format!(
         "{more}
             [store]
@@ -29,11 +39,7 @@ fn plan_of(uid: u32, volumes: &str, writable: &str, more: &str) -> Result<Plan> 
             copy = [\"/etc/hosts\"]
             [[mount]]
             from = \"/home\"
-            [modules.mpich]
-            [[modules.mpich.mount]]
-            from = \"/opt/mpich/lib\"
-            to = \"/opt/site/mpich\"
-            read_only = true
+            {module}
         "
     );
     let site = Config::parse(&text, Path::new("shifter.toml"))?;
@@ -127,6 +133,54 @@ fn a_symlink_of_the_image_cannot_lead_a_volume_to_a_protected_place() {
     }
     plan.check_target(volume, &place("/data")).unwrap();
     plan.check_target(&plan.mounts[0], &place("/proc")).unwrap();
+}
+
+const WITH_FILES: &str = "
+    [hooks]
+    before = [{ command = [\"/site\"] }]
+    [modules.mpich]
+    copy = [{ from = \"/srv/a\", to = \"/opt/site/a\", mode = \"0755\" }, { from = \"/etc/hosts\", optional = true }]
+    hooks.before = [{ command = [\"/first\"] }]
+    hooks.after = [{ command = [\"/last\"] }]
+    hooks.user = [{ command = [\"/inside\"] }]
+    libc = \"glibc\"
+    ";
+
+#[test]
+fn what_a_module_copies_stands_in_the_table_and_is_protected_and_seen() {
+    let plan = |volume: &str, more: &str| plan_of(1001, volume, "", &format!("{WITH_FILES}{more}"));
+    let table = plan("/scratch/me:/data", "").unwrap().to_string();
+    let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+    let lines: Vec<String> = table.lines().map(words).collect();
+    for line in [
+        "/opt/site/a /srv/a file - --module=mpich",
+        "/etc/hosts /etc/hosts file optional --module=mpich",
+    ] {
+        assert!(lines.iter().any(|found| found == line), "{line}\nis not in\n{table}");
+    }
+    assert_eq!(table.matches("/etc/hosts ").count(), 2, "the site's own copy gives way\n{table}");
+    for place in ["/opt/site/a", "/opt/site", "/opt/site/a/b"] {
+        let error = plan(&format!("/scratch/me:{place}"), "").unwrap_err();
+        assert!(error.what().contains("/opt/site/a is protected"), "{error}");
+    }
+    let hidden = "mount = [{ from = \"/srv\", to = \"/opt/site\" }]";
+    let error = plan("/scratch/me:/data", hidden).unwrap_err();
+    assert_eq!(error.blame(), crate::Blame::Admin);
+    assert!(
+        error.what().contains("modules.mpich.copy: /opt/site/a would not be seen below"),
+        "{error}"
+    );
+}
+
+#[test]
+fn hooks_of_modules_come_behind_the_sites() {
+    let plan = plan_of(1001, "/scratch/me:/data", "", WITH_FILES).unwrap();
+    let names = |hooks: &[crate::Hook]| -> Vec<String> {
+        hooks.iter().filter_map(|hook| hook.command.first().cloned()).collect()
+    };
+    assert_eq!(names(&plan.hooks.before), ["/site", "/first"]);
+    assert_eq!(names(&plan.hooks.after), ["/last"]);
+    assert_eq!(plan.needs.len(), 1);
 }
 
 #[test]

@@ -171,6 +171,8 @@ pub(crate) fn protected(site: &Config, modules: &[(String, &Module)]) -> Vec<Gue
     let mut places: Vec<_> =
         builtin.iter().filter_map(|place| GuestPath::parse(place).ok()).collect();
     places.extend(GuestPath::parse(&site.node.spool.to_string_lossy()));
+    let copies = modules.iter().flat_map(|(_, module)| &module.copy);
+    places.extend(copies.filter_map(|copy| copy.target().ok()));
     let of_modules = modules.iter().flat_map(|(_, module)| &module.mount);
     places.extend(site.mount.iter().chain(of_modules).filter_map(|mount| mount.target().ok()));
     places.extend(site.volumes.protected.iter().cloned());

@@ -11,6 +11,7 @@ mod inside;
 mod jobs_files;
 mod jobs_own;
 mod life;
+mod modules;
 #[cfg(any(feature = "guest", clippy))]
 mod nfs;
 mod own;
