@@ -169,3 +169,29 @@ impl ReadAt for Open<'_> {
         bytes
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    #[test]
+    fn a_cache_written_by_us_reads_as_ldconfigs() {
+        let list = |file: &str| {
+            let out = Command::new("/sbin/ldconfig").args(["-p", "-C", file]).output().unwrap();
+            assert!(out.status.success(), "{out:?}");
+            // Without the file's name, and who made it.
+            let text = String::from_utf8(out.stdout).unwrap();
+            text.lines()
+                .filter(|line| line.starts_with('\t'))
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        };
+        let cache = LoaderCache::parse(&std::fs::read(CACHE).unwrap()).unwrap();
+        let written = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(written.path(), cache.write()).unwrap();
+        let ours = list(written.path().to_str().unwrap());
+        assert_eq!(ours, list(CACHE));
+        assert!(ours.iter().any(|line| line.contains("libc.so.6")), "{ours:?}");
+    }
+}

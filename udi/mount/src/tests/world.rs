@@ -76,7 +76,11 @@ impl World {
         std::fs::set_permissions(self.at(path), std::fs::Permissions::from_mode(mode)).unwrap();
     }
 
-    pub(crate) fn file(&self, path: &str, content: impl AsRef<[u8]>) -> String {
+    pub(crate) fn file(&self, path: &str, content: &str) -> String {
+        self.bytes(path, content.as_bytes())
+    }
+
+    pub(crate) fn bytes(&self, path: &str, content: &[u8]) -> String {
         std::fs::write(self.at(path), content).unwrap();
         self.at(path)
     }
