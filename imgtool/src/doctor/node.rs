@@ -94,6 +94,9 @@ pub(super) fn site_files(host: &Host) -> Look {
         for copy in &module.copy {
             wanted.push((&copy.from, format!("module {name}"), copy.optional));
         }
+        for library in &module.library {
+            wanted.push((&library.from, format!("module {name}"), false));
+        }
     }
     for source in config.etc.replace.values() {
         wanted.push((source, "[etc]".into(), false));

@@ -8,8 +8,8 @@ use std::path::PathBuf;
 
 use crate::request::{ELSEWHERE, check_source, protected, protecting};
 use crate::{
-    CacheFs, Config, Digest, Error, GuestPath, HooksConfig, Needs, Permissions, Request, Result,
-    Size, User,
+    CacheFs, Config, Digest, Error, GuestPath, HooksConfig, Ldcache, Needs, Permissions,
+    Replacement, Request, Result, Size, User, libraries,
 };
 use mounts::{files, home, hooks, of_the_site, volumes};
 
@@ -47,6 +47,12 @@ pub struct Plan {
     pub files: Vec<SiteFile>,
     /// Mounts, in order.
     pub mounts: Vec<Mount>,
+    /// Directories whose libraries the image's loader finds before its own.
+    pub ldcache: Vec<Ldcache>,
+    /// Libraries of the host that take the place of the image's.
+    pub libraries: Vec<Replacement>,
+    /// The module that gives an image with an older glibc the host's.
+    pub glibc: Option<String>,
     /// Where a user's mount may not end up, after symbolic links are resolved.
     pub protected: Vec<GuestPath>,
     /// At or below which directories it may be.
@@ -201,6 +207,9 @@ impl Plan {
             writable: request.writable(),
             files: files(&modules, site, &facts.user, &mounts)?,
             mounts,
+            ldcache: libraries::directories(&modules),
+            libraries: libraries::replacements(&modules),
+            glibc: libraries::glibc(&modules),
             protected: protected(site, &modules),
             allowed: site.volumes.to.clone(),
             user: facts.user.clone(),
@@ -219,6 +228,11 @@ impl Plan {
         let mut mounts = of_the_site(&request.modules(site)?, site)?;
         mounts.extend(volumes(request, site, variables)?);
         Ok(mounts)
+    }
+
+    /// Whether the image's loader gets anything.
+    pub fn wants_libraries(&self) -> bool {
+        !self.ldcache.is_empty() || !self.libraries.is_empty() || self.glibc.is_some()
     }
 
     /// Whether a user's mount may be at `resolved`, where symbolic links led it.

@@ -87,7 +87,11 @@ impl<'a> Tree<'a> {
         self.open_as(relative, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY).map(File::from)
     }
 
-    fn open_as(&self, relative: &str, flags: OFlags) -> std::result::Result<OwnedFd, Errno> {
+    pub(crate) fn open_as(
+        &self,
+        relative: &str,
+        flags: OFlags,
+    ) -> std::result::Result<OwnedFd, Errno> {
         let flags = flags | OFlags::CLOEXEC;
         let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         let open = || rustix::fs::openat2(&self.top, relative, flags, Mode::empty(), inside);

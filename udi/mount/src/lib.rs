@@ -21,6 +21,7 @@ mod kernel;
 mod kind;
 mod late;
 mod layers;
+mod loader;
 mod local;
 mod loopdev;
 mod mountinfo;
@@ -48,5 +49,9 @@ pub use crate::opened::{BaseFile, Opened};
 pub use crate::udi::Udi;
 pub use crate::user_hooks::UserHooks;
 
+/// Shared libraries as tests make them.
+#[cfg(test)]
+#[path = "../../core/src/elf/made.rs"]
+mod made;
 #[cfg(test)]
 mod tests;
