@@ -49,6 +49,8 @@ pub fn edits(
         }
     }
     for (_, module) in modules {
+        // The site knows better than the vendor.
+        inside.extend(module.devices.iter().flat_map(|devices| devices.env.clone()));
         apply(&module.env, &mut inside);
     }
     apply(&site.environment, &mut inside);

@@ -5,6 +5,7 @@
 //! that the stage before it was passed.
 #![forbid(unsafe_code)]
 
+pub mod cdi;
 mod config;
 mod digest;
 mod env;
@@ -35,7 +36,9 @@ pub use image::{DockerRef, ImageRef, Names, UserRef};
 pub use info::ImageInfo;
 pub use module::{Module, select as select_modules};
 pub use path::GuestPath;
-pub use plan::{Base, CachePlan, Facts, Flags, Mount, Origin, Plan, Rights, SiteFile, Source};
+pub use plan::{
+    Base, CachePlan, Facts, Flags, HostDevice, Mount, Origin, Plan, Rights, SiteFile, Source,
+};
 pub use request::{Ask, Request};
 pub use size::Size;
 pub use texts::{Texts, Word};

@@ -3,6 +3,7 @@
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
+use crate::cdi::{DeviceName, Devices};
 use crate::config::{EnvConfig, SiteMount};
 use crate::{Error, Result};
 
@@ -16,6 +17,13 @@ pub struct Module {
     pub mount: Vec<SiteMount>,
     /// What it changes in the environment.
     pub env: EnvConfig,
+    /// Devices that it brings, as their vendors' specs (CDI) on the node describe them.
+    pub cdi: Vec<DeviceName>,
+    /// Hooks of those specs that programs do without.
+    pub cdi_without: Vec<String>,
+    /// What the specs say; nothing until the node has read them.
+    #[serde(skip)]
+    pub devices: Option<Devices>,
     /// Modules that cannot be used together with this one.
     pub conflicts: Vec<String>,
     /// Modules that come along with this one.
