@@ -13,6 +13,7 @@ mod error;
 mod host_path;
 mod image;
 mod info;
+mod libraries;
 mod module;
 mod path;
 mod plan;
@@ -34,6 +35,7 @@ pub use error::{Blame, Error, Result};
 pub use host_path::HostPath;
 pub use image::{DockerRef, ImageRef, Names, UserRef};
 pub use info::ImageInfo;
+pub use libraries::{Ldcache, Library, Replacement};
 pub use module::{Module, select as select_modules};
 pub use path::GuestPath;
 pub use plan::{
