@@ -20,7 +20,7 @@ use crate::node::Node;
 use crate::opened::Opened;
 use crate::proc::Proc;
 use crate::targets::Targets;
-use crate::{fault, idmap, namespace, open, source};
+use crate::{device, fault, idmap, namespace, open, source};
 
 /// What was built.
 #[derive(Debug)]
@@ -41,6 +41,7 @@ pub(crate) fn assemble(node: &Node, plan: &Plan, site: &Config, opened: &Opened)
 fn in_this_thread(node: &Node, plan: &Plan, site: &Config, opened: &Opened) -> Result<Staged> {
     let proc = Proc::open()?;
     let host = proc.namespace()?;
+    device::check(plan)?;
     // What the host gives is taken here; the rest happens where there is nothing of the host.
     let files = plan.files.iter().map(content).collect::<Result<Vec<_>>>()?;
     let (sources, mut absent) = source::sources(node, &host, plan, site, opened)?;
@@ -60,7 +61,11 @@ fn in_this_thread(node: &Node, plan: &Plan, site: &Config, opened: &Opened) -> R
     let mut over = SiteLayer::new(layers.open_site()?, &image)?;
     for (file, content) in plan.files.iter().zip(&files) {
         if let Some(content) = content {
-            over.put(file.path(), content).map_err(|e| match e.blame() {
+            let put = match file {
+                SiteFile::Link { .. } => over.link(file.path(), content),
+                _ => over.put(file.path(), content),
+            };
+            put.map_err(|e| match e.blame() {
                 Blame::User => fault::unusable(format!("{} by way of {}", file.path(), e.what())),
                 _ => e,
             })?;
@@ -134,6 +139,7 @@ fn content(file: &SiteFile) -> Result<Option<Cow<'_, [u8]>>> {
     const LONGEST: u64 = 1 << 20;
     match file {
         SiteFile::Made { content, .. } => Ok(Some(Cow::Borrowed(content.as_bytes()))),
+        SiteFile::Link { target, .. } => Ok(Some(Cow::Borrowed(target.as_bytes()))),
         SiteFile::Copied { from, optional, .. } => match std::fs::metadata(from) {
             Ok(meta) if meta.is_file() && meta.len() <= LONGEST => {
                 let content = std::fs::read(from).map_err(|e| {

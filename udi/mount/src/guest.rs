@@ -189,6 +189,25 @@ impl<'a> SiteLayer<'a> {
     /// Puts a file at `path`, which may exist in the image or not. The file itself is
     /// replaced, also where the image has a link there.
     pub(crate) fn put(&mut self, path: &GuestPath, content: &[u8]) -> Result<()> {
+        let path = self.beside(path)?;
+        self.file(&path, content)
+    }
+
+    /// Puts a symbolic link at `path`, as [`SiteLayer::put`] does a file.
+    pub(crate) fn link(&mut self, path: &GuestPath, target: &[u8]) -> Result<()> {
+        let path = self.beside(path)?;
+        self.directory(&path.split().0)?;
+        let is_directory =
+            |stat: Stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+        if self.image.status(&path).is_some_and(is_directory) {
+            return Err(Error::user(format!("{path}: a directory is in the way inside the image")));
+        }
+        rustix::fs::symlinkat(target, &self.top, path.relative())
+            .map_err(fault::site(format!("cannot make {path} over the image")))
+    }
+
+    /// `path` with its parent resolved in the image.
+    fn beside(&mut self, path: &GuestPath) -> Result<GuestPath> {
         let (parent, name) = path.split();
         let parent = match self.resolved.get(&parent) {
             Some(known) => known.clone(),
@@ -198,8 +217,7 @@ impl<'a> SiteLayer<'a> {
                 found
             }
         };
-        let path = GuestPath::parse(&format!("{parent}/{name}"))?;
-        self.file(&path, content)
+        GuestPath::parse(&format!("{parent}/{name}"))
     }
 
     fn file(&mut self, path: &GuestPath, content: &[u8]) -> Result<()> {

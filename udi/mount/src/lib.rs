@@ -10,6 +10,8 @@ mod absent;
 mod account;
 mod assemble;
 mod cache;
+mod cdi;
+mod device;
 mod fault;
 mod guest;
 mod hook;
@@ -35,6 +37,7 @@ mod targets;
 mod udi;
 
 pub use crate::account::{own_uid, own_user};
+pub use crate::cdi::{parse as parse_spec, read_devices};
 pub use crate::image::ImageFile;
 pub use crate::job::{Dropped, Ids, JobKey};
 pub use crate::kernel::check as check_kernel;
