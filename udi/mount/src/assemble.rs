@@ -11,7 +11,7 @@ use std::path::Path;
 use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::mount::MoveMountFlags;
-use udi::{Blame, Config, Error, Mount, Plan, Result, SiteFile, Source};
+use udi::{Blame, Config, Error, GuestPath, Mount, Plan, Result, SiteFile, Source};
 
 use crate::absent::Absent;
 use crate::guest::{SiteLayer, Tree, is_directory};
@@ -20,7 +20,7 @@ use crate::node::Node;
 use crate::opened::Opened;
 use crate::proc::Proc;
 use crate::targets::Targets;
-use crate::{device, fault, idmap, namespace, open, source};
+use crate::{device, fault, idmap, namespace, open, soname, source};
 
 /// What was built.
 #[derive(Debug)]
@@ -44,6 +44,7 @@ fn in_this_thread(node: &Node, plan: &Plan, site: &Config, opened: &Opened) -> R
     device::check(plan)?;
     // What the host gives is taken here; the rest happens where there is nothing of the host.
     let files = plan.files.iter().map(content).collect::<Result<Vec<_>>>()?;
+    let links = soname::links(plan);
     let (sources, mut absent) = source::sources(node, &host, plan, site, opened)?;
     let (image, images) = source::base(node, &host, &opened.base)?;
     if plan.writable.is_some()
@@ -65,11 +66,11 @@ fn in_this_thread(node: &Node, plan: &Plan, site: &Config, opened: &Opened) -> R
                 SiteFile::Link { .. } => over.link(file.path(), content),
                 _ => over.put(file.path(), content),
             };
-            put.map_err(|e| match e.blame() {
-                Blame::User => fault::unusable(format!("{} by way of {}", file.path(), e.what())),
-                _ => e,
-            })?;
+            put.map_err(|e| of_image(file.path(), e))?;
         }
+    }
+    for (path, target) in &links {
+        over.link(path, target.as_bytes()).map_err(|e| of_image(path, e))?;
     }
     for (mount, source) in plan.mounts.iter().zip(&sources) {
         match source {
@@ -108,6 +109,14 @@ fn in_this_thread(node: &Node, plan: &Plan, site: &Config, opened: &Opened) -> R
     }
     namespace::become_root(root.top())?;
     Ok(Staged { namespace, targets, absent })
+}
+
+/// Only another image helps where this one is not made for a file that every job has.
+fn of_image(path: &GuestPath, error: Error) -> Error {
+    match error.blame() {
+        Blame::User => fault::unusable(format!("{path} by way of {}", error.what())),
+        _ => error,
+    }
 }
 
 /// Whether a rank of the job will probably see something else than the node has, a file maybe

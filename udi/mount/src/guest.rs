@@ -202,8 +202,14 @@ impl<'a> SiteLayer<'a> {
         if self.image.status(&path).is_some_and(is_directory) {
             return Err(Error::user(format!("{path}: a directory is in the way inside the image")));
         }
-        rustix::fs::symlinkat(target, &self.top, path.relative())
-            .map_err(fault::site(format!("cannot make {path} over the image")))
+        let make = || rustix::fs::symlinkat(target, &self.top, path.relative());
+        match make() {
+            // By a link of the image two may have one place (`/lib -> usr/lib`).
+            Err(Errno::EXIST) => rustix::fs::unlinkat(&self.top, path.relative(), AtFlags::empty())
+                .and_then(|()| make()),
+            done => done,
+        }
+        .map_err(fault::site(format!("cannot make {path} over the image")))
     }
 
     /// `path` with its parent resolved in the image.

@@ -31,6 +31,7 @@ mod open;
 mod opened;
 mod piece;
 mod proc;
+mod soname;
 mod source;
 mod sys;
 mod targets;

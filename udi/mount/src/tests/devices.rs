@@ -91,6 +91,34 @@ fn a_module_brings_files_links_and_device_nodes_that_work_to_where_the_spec_says
 
 #[test]
 #[ignore = "needs root"]
+fn a_library_is_found_by_its_soname_as_if_ldconfig_had_run() {
+    on_a_node_with_a_gpu(|world| {
+        // Any library of the machine's will do.
+        let (soname, library) = ("libc.so.6", "/lib/x86_64-linux-gnu/libc.so.6");
+        std::fs::copy(library, world.at("driver/libcuda.so.550.54")).unwrap();
+        let text = std::fs::read_to_string(world.at("cdi/nvidia.yaml")).unwrap();
+        let hooks = "  hooks:
+  - hookName: createContainer
+    path: /usr/bin/nvidia-cdi-hook
+    args: [nvidia-cdi-hook, update-ldcache, --folder, /lib]
+";
+        world.file("cdi/nvidia.yaml", &text.replacen("  hooks:\n", hooks, 1));
+        // The image's own is of another driver.
+        let old = format!("/usr/lib/{soname}");
+        let image =
+            Image::plain().link(&old, "libcuda.so.535.1").file("/usr/lib/libcuda.so.535.1", "old");
+        let udi = world.stage(job(&image)).unwrap();
+        as_rank(&udi, ALICE, || {
+            let link = std::fs::read_link(&old).unwrap();
+            assert_eq!(link.to_str(), Some("libcuda.so.550.54"));
+            assert!(std::fs::read(&old).unwrap().len() > 100_000);
+            assert_eq!(std::fs::read_to_string("/lib/libcuda.so.535.1").unwrap(), "old");
+        });
+    });
+}
+
+#[test]
+#[ignore = "needs root"]
 fn jobs_that_did_not_ask_see_nothing_of_it_also_where_a_spec_is_broken() {
     on_a_node_with_a_gpu(|world| {
         world.file("cdi/other.json", "{");
