@@ -1,6 +1,8 @@
 use super::*;
+use crate::{Ask, Config, Request, Texts};
 use proptest::prelude::*;
 use serde_json::json;
+use std::collections::BTreeMap;
 
 /// As `nvidia-ctk cdi generate` writes it, made shorter: version 1.17 and later.
 fn nvidia() -> Spec {
@@ -243,6 +245,88 @@ fn names_of_devices() {
     for bad in ["", "gpu", "nvidia.com/gpu", "nvidia.com=all", "a/b=", "a/=c", "a/b=.", "a/b/c=d"] {
         assert!(DeviceName::parse(bad).unwrap_err().contains("not VENDOR/CLASS=DEVICE"), "{bad}");
     }
+}
+
+/// The plan and the environment of a job with a module `gpu`, whose specs were read or not.
+fn job_with(devices: Option<Devices>) -> (crate::Plan, BTreeMap<String, String>) {
+    let text = "[store]\npath = \"/x\"\n[modules.gpu]\ncdi = [\"nvidia.com/gpu=all\"]
+                env.set = { NVIDIA_VISIBLE_DEVICES = \"site\" }";
+    let mut site = Config::parse(text, Path::new("shifter.toml")).unwrap();
+    site.modules.get_mut("gpu").unwrap().devices = devices;
+    let Ask::Image(request) = Request::parse(&Texts::of("x:1", "", "gpu"), &site).unwrap() else {
+        panic!("no request")
+    };
+    let digest = crate::Digest::from_bytes(&[1; 32]);
+    let (request, image) = (request.pinned(&digest), crate::Base::Store(digest));
+    let user = crate::User {
+        uid: 1001,
+        gid: 1001,
+        groups: vec![1001],
+        login: "alice".into(),
+        gecos: String::new(),
+        home: "/home/alice".into(),
+        shell: "/bin/sh".into(),
+        group_names: vec![],
+        others: vec![],
+    };
+    let facts = crate::Facts { image, user, variables: BTreeMap::new() };
+    let plan = crate::Plan::make(&request, &site, &facts).unwrap();
+    let job = BTreeMap::from([("NVIDIA_CTK_LIBCUDA_DIR".to_owned(), "job".to_owned())]);
+    let modules = request.modules(&site).unwrap();
+    let edits = crate::edits(&job, &crate::ImageInfo::default(), &modules, &site, &[]);
+    let set = edits.into_iter().filter_map(|edit| match edit {
+        crate::Edit::Set(name, value) => Some((name, value)),
+        crate::Edit::Unset(_) => None,
+    });
+    (plan, set.collect())
+}
+
+/// The lines of a plan because of the module, without the blanks between columns.
+fn lines(plan: &crate::Plan) -> Vec<String> {
+    let table = plan.to_string();
+    let ours = table.lines().filter(|line| line.ends_with("--module=gpu"));
+    ours.map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
+}
+
+#[test]
+fn the_plan_shows_what_a_module_brings_and_the_environment_has_it() {
+    let (plan, environment) = job_with(Some(of(&["0"], nvidia()).unwrap()));
+    let libraries = "/usr/lib/x86_64-linux-gnu";
+    let cuda = format!("{libraries}/libcuda.so.550.54.15");
+    let expected = [
+        format!("{libraries}/libcuda.so libcuda.so.1 link - --module=gpu"),
+        "/dev/nvidiactl /dev/nvidiactl device - --module=gpu".into(),
+        "/dev/nvidia-uvm /dev/nvidia-uvm device - --module=gpu".into(),
+        "/dev/nvidia0 /dev/nvidia0 device - --module=gpu".into(),
+        format!("{cuda} {cuda} bind ro,rec --module=gpu"),
+        "/run/nvidia-persistenced/socket /run/nvidia-persistenced/socket bind rec --module=gpu"
+            .into(),
+        format!("/etc/ld.so.cache {libraries} ldcache - --module=gpu"),
+        format!("/etc/ld.so.cache {libraries}/vdpau ldcache - --module=gpu"),
+    ];
+    assert_eq!(lines(&plan), expected);
+    // No volume of the user's hides it.
+    assert!(plan.protected.iter().any(|place| place.as_str() == cuda));
+    assert_eq!(environment["NVIDIA_CTK_LIBCUDA_DIR"], libraries);
+    // The site's own word is the last.
+    assert_eq!(environment["NVIDIA_VISIBLE_DEVICES"], "site");
+}
+
+#[test]
+fn where_nobody_read_the_specs_the_plan_names_the_devices() {
+    let (plan, _) = job_with(None);
+    assert_eq!(lines(&plan), ["- nvidia.com/gpu=all cdi of-the-node --module=gpu"]);
+}
+
+#[test]
+fn nonsense_in_a_module_is_named_with_its_line() {
+    let text = "[store]\npath = \"/x\"\n[modules.gpu]\ncdi = [\"gpu\"]";
+    let error = Config::parse(text, Path::new("shifter.toml")).unwrap_err().what();
+    assert!(error.contains("shifter.toml:4:"), "{error}");
+    assert!(error.contains("gpu: not VENDOR/CLASS=DEVICE, as in nvidia.com/gpu=all"), "{error}");
+    let text = "[store]\npath = \"/x\"\n[node]\ncdi = [\"cdi\"]";
+    let error = Config::parse(text, Path::new("shifter.toml")).unwrap_err().what();
+    assert!(error.contains("node.cdi: cdi: not an absolute path"), "{error}");
 }
 
 proptest! {
