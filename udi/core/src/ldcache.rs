@@ -126,6 +126,17 @@ impl LoaderCache {
         found.map(|entry| entry.path.as_str())
     }
 
+    /// Names of this kind that are as `stem`, but for the version behind it.
+    pub fn versions_of(&self, stem: &str, flags: u32) -> Vec<&str> {
+        let of_stem = |name: &str| name.strip_prefix(stem).is_some_and(|v| v.starts_with(".so."));
+        let names = self.entries.iter().filter(|e| e.flags == flags && of_stem(&e.name));
+        let mut names: Vec<&str> = names.map(|entry| entry.name.as_str()).collect();
+        names.sort_unstable();
+        names.dedup();
+        names.truncate(8);
+        names
+    }
+
     /// How many libraries it knows.
     pub fn len(&self) -> usize {
         self.entries.len()

@@ -6,11 +6,13 @@
 //! from the host's files.
 
 use std::fs::File;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use rustix::fs::OFlags;
-use udi::{Elf, GuestPath, Plan, ReadAt, Source};
+use udi::{Elf, GuestPath, Plan, Source};
+
+use crate::loader::Open;
 
 /// Where links go, and what they say. To be called where the host's files are seen.
 pub(crate) fn links(plan: &Plan) -> Vec<(GuestPath, String)> {
@@ -40,16 +42,5 @@ fn soname(path: &Path) -> Option<String> {
     let flags = i32::from_ne_bytes(OFlags::NONBLOCK.bits().to_ne_bytes());
     let file = File::options().read(true).custom_flags(flags).open(path).ok()?;
     file.metadata().ok().filter(|meta| meta.is_file())?;
-    Elf::read(&Bytes(file))?.soname()
-}
-
-struct Bytes(File);
-
-impl ReadAt for Bytes {
-    fn read_at(&self, offset: u64, length: usize) -> Vec<u8> {
-        let mut bytes = vec![0; length];
-        let read = self.0.read_at(&mut bytes, offset).unwrap_or(0);
-        bytes.truncate(read);
-        bytes
-    }
+    Elf::read(&Open(&file))?.soname()
 }

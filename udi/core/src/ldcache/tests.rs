@@ -115,6 +115,8 @@ fn a_modules_library_comes_before_the_images_of_the_same_name() {
     let again = LoaderCache::parse(&file).unwrap();
     let found: Vec<&str> = again.find("libmpi.so.12", HERE).collect();
     assert_eq!(found, ["/opt/1"], "one for a better processor would be preferred");
+    assert_eq!(again.versions_of("libmpi", HERE), ["libmpi.so.12"]);
+    assert_eq!(again.versions_of("libmp", HERE), [""; 0]);
 }
 
 #[test]
