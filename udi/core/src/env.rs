@@ -54,8 +54,6 @@ pub fn edits(
         }
     }
     for (_, module) in modules {
-        // The site knows better than the vendor.
-        inside.extend(module.devices.iter().flat_map(|devices| devices.env.clone()));
         apply(&module.env, &mut inside);
     }
     apply(&site.environment, &mut inside);
@@ -134,11 +132,17 @@ mod tests {
     #[test]
     fn the_image_does_not_say_who_the_user_is() {
         let job = [("HOME", "/home/alice"), ("SLURM_PROCID", "3")];
-        let image = ["HOME=/root", "SLURM_PROCID=0", "PMI_FD=1", "CUDA_VISIBLE_DEVICES="];
-        let env = inside(&job, &image, &site(""));
+        let env = inside(&job, &["HOME=/root", "SLURM_PROCID=0", "PMI_FD=1"], &site(""));
         assert_eq!((env["HOME"].as_str(), env["SLURM_PROCID"].as_str()), ("/home/alice", "3"));
         assert!(!env.contains_key("PMI_FD"));
-        // Nor which GPUs the job has.
+    }
+
+    #[test]
+    fn the_image_does_not_say_which_gpus_the_job_has() {
+        let gpus =
+            ["CUDA_VISIBLE_DEVICES=", "ROCR_VISIBLE_DEVICES=0", "NVIDIA_VISIBLE_DEVICES=all"];
+        let env = inside(&[("ROCR_VISIBLE_DEVICES", "2")], &gpus, &site(""));
+        assert!(env["ROCR_VISIBLE_DEVICES"] == "2" && env["NVIDIA_VISIBLE_DEVICES"] == "all");
         assert!(!env.contains_key("CUDA_VISIBLE_DEVICES"));
     }
 

@@ -41,9 +41,7 @@ pub struct Replacement {
 pub(crate) fn directories(modules: &[(String, &Module)]) -> Vec<Ldcache> {
     let of = |(name, module): &(String, &Module)| {
         let name = name.clone();
-        let of_devices = module.devices.clone().map(|devices| devices.libraries);
-        let directories = [module.ldcache.clone(), of_devices.unwrap_or_default()].concat();
-        let directories = directories.into_iter();
+        let directories = module.ldcache.clone().into_iter();
         directories.map(move |directory| Ldcache { directory, module: name.clone() })
     };
     modules.iter().flat_map(of).collect()

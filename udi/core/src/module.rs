@@ -38,6 +38,19 @@ pub struct Module {
     pub default: bool,
 }
 
+impl Module {
+    /// Takes what the node's specs say of its devices. What the module itself says of a variable
+    /// counts more, and its own directories of libraries come first.
+    pub fn bring(&mut self, devices: Devices) {
+        let variables: BTreeMap<_, _> = devices.env.iter().cloned().collect();
+        for (name, value) in variables {
+            self.env.set.entry(name).or_insert(value);
+        }
+        self.ldcache.extend(devices.libraries.clone());
+        self.devices = Some(devices);
+    }
+}
+
 /// The modules a job gets, in order: the asked ones each preceded by what they require, or
 /// the site's defaults if none was asked for; `none` switches the defaults off.
 pub fn select(asked: &[String], site: &BTreeMap<String, Module>) -> Result<Vec<String>> {

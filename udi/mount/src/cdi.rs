@@ -25,7 +25,7 @@ pub fn read_devices(site: &mut Config, request: &Request) -> Result<()> {
         // A fault elsewhere is of no concern as long as the device is found.
         let error = match devices {
             Ok(devices) => {
-                module.devices = Some(devices);
+                module.bring(devices);
                 continue;
             }
             Err(error) if faults.is_empty() => error,

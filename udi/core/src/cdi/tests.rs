@@ -247,12 +247,12 @@ fn names_of_devices() {
     }
 }
 
-/// The plan and the environment of a job with a module `gpu`, whose specs were read or not.
+/// The plan of a job with a module `gpu`, whose specs were read or not, and its variables.
 fn job_with(devices: Option<Devices>) -> (crate::Plan, BTreeMap<String, String>) {
     let text = "[store]\npath = \"/x\"\n[modules.gpu]\ncdi = [\"nvidia.com/gpu=all\"]
                 env.set = { NVIDIA_VISIBLE_DEVICES = \"site\" }";
     let mut site = Config::parse(text, Path::new("shifter.toml")).unwrap();
-    site.modules.get_mut("gpu").unwrap().devices = devices;
+    devices.into_iter().for_each(|devices| site.modules.get_mut("gpu").unwrap().bring(devices));
     let Ask::Image(request) = Request::parse(&Texts::of("x:1", "", "gpu"), &site).unwrap() else {
         panic!("no request")
     };
@@ -271,14 +271,7 @@ fn job_with(devices: Option<Devices>) -> (crate::Plan, BTreeMap<String, String>)
     };
     let facts = crate::Facts { image, user, variables: BTreeMap::new() };
     let plan = crate::Plan::make(&request, &site, &facts).unwrap();
-    let job = BTreeMap::from([("NVIDIA_CTK_LIBCUDA_DIR".to_owned(), "job".to_owned())]);
-    let modules = request.modules(&site).unwrap();
-    let edits = crate::edits(&job, &crate::ImageInfo::default(), &modules, &site, &[]);
-    let set = edits.into_iter().filter_map(|edit| match edit {
-        crate::Edit::Set(name, value) => Some((name, value)),
-        crate::Edit::Unset(_) => None,
-    });
-    (plan, set.collect())
+    (plan, site.modules["gpu"].env.set.clone())
 }
 
 /// The lines of a plan because of the module, without the blanks between columns.
