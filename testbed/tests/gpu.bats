@@ -152,6 +152,9 @@ libcuda.so.550.54.15'
     assert_failure 1
     assert_output --partial '/etc/cdi/nvidia.yaml: others than root can write it'
     assert_output --partial 'hint: chmod go-w /etc/cdi/nvidia.yaml'
+    run on c1 bash -c 'shifterimg doctor | grep -A1 "^failed"'
+    assert_line --regexp '^failed .*/etc/cdi/nvidia.yaml: others than root can write it'
+    assert_line --partial 'chmod go-w /etc/cdi/nvidia.yaml'
     spec_again
 }
 
