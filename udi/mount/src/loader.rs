@@ -194,4 +194,29 @@ mod tests {
         assert_eq!(ours, list(CACHE));
         assert!(ours.iter().any(|line| line.contains("libc.so.6")), "{ours:?}");
     }
+
+    #[test]
+    fn this_machines_own_libraries_are_understood() {
+        let platform = Platform::of(std::env::consts::ARCH).unwrap();
+        let cache = LoaderCache::parse(&std::fs::read(CACHE).unwrap()).unwrap();
+        let open = |soname: &str| {
+            let path = cache.find(soname, platform.flags).next().unwrap();
+            File::open(path).unwrap()
+        };
+        let libc = open("libc.so.6");
+        let libc = Open(&libc);
+        let libc = udi::Elf::read(&libc).unwrap();
+        assert!(platform.loads(libc.machine()));
+        assert_eq!(libc.soname().unwrap(), "libc.so.6");
+        assert!(libc.defines().iter().any(|version| version == "GLIBC_2.17"));
+        let symbols = libc.symbols();
+        assert!(symbols.defined.contains("malloc") && symbols.defined.len() > 2000);
+        let libm = open("libm.so.6");
+        let libm = Open(&libm);
+        let libm = udi::Elf::read(&libm).unwrap();
+        assert!(libm.needed().iter().any(|soname| soname == "libc.so.6"));
+        assert!(libm.needs().iter().any(|need| need.of == "libc.so.6"));
+        assert!(libm.symbols().needed.iter().all(|symbol| !symbol.is_empty()));
+        assert!(libm.symbols().defined.contains("cos"));
+    }
 }

@@ -5,7 +5,9 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use udi::{Elf, Error, GLIBC, GuestPath, LoaderCache, Need, Plan, Platform, Result, is_glibc};
+use udi::{
+    Elf, Error, GLIBC, GuestPath, LoaderCache, Need, Plan, Platform, Result, Symbols, is_glibc,
+};
 
 use super::{CACHE, Open, detached};
 use crate::fault;
@@ -19,6 +21,7 @@ pub(super) struct HostLibrary {
     pub(super) needed: Vec<String>,
     pub(super) needs: Vec<Need>,
     pub(super) defines: Vec<String>,
+    pub(super) symbols: Symbols,
     /// Where it wants what it needs to be looked for first.
     pub(super) search: Vec<PathBuf>,
     /// Its mount, not attached anywhere; nothing where a test only wants a decision.
@@ -129,15 +132,19 @@ impl Host {
             let text = text.replace("${ORIGIN}", &directory).replace("$ORIGIN", &directory);
             Some(PathBuf::from(text)).filter(|path| path.is_absolute())
         };
+        let soname = elf.soname();
+        let is_glibc = soname.as_deref().is_some_and(is_glibc);
         let library = HostLibrary {
             needed: elf.needed(),
+            // glibc's are known by their versions.
+            symbols: if is_glibc { Symbols::default() } else { elf.symbols() },
             needs: elf.needs(),
             defines: elf.defines(),
             search: elf.search_path().into_iter().filter_map(of_origin).collect(),
             tree: Some(detached(&file).map_err(fault::site(format!("cannot take {shown}")))?),
             path,
         };
-        let soname = elf.soname().unwrap_or_else(|| library.file());
+        let soname = soname.unwrap_or_else(|| library.file());
         Ok((soname, library))
     }
 

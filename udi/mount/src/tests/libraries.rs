@@ -240,7 +240,7 @@ fn a_library_of_the_hosts_takes_the_images_place_wherever_its_loader_finds_it() 
             assert!(has("/usr/lib64/libmpi.so.12", "host"));
             assert_eq!(found("liblacks.so.1"), ["/.shifter/lib/liblacks.so.1"]);
             assert!(has("/.shifter/lib/liblacks.so.1", "lacks"));
-            // Of this one nobody knows which is the newer.
+            // What the image has of this one serves.
             assert_eq!(found("libz.so.1"), ["/usr/lib/libz.so.1"]);
             assert!(!has("/usr/lib/libz.so.1", "host"));
             fs::write("/usr/lib/libmpi.so.12", "").unwrap_err();
