@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use udi::{Error, GuestPath, Need, Plan, Replacement, Result, Version, is_glibc};
 
 use super::ADDED;
-use super::host::{Gathered, HostLibrary, Places};
+use super::host::{CRYPT, Gathered, HostLibrary, Places};
 use super::image::{Found, OfImage};
 
 /// What is decided.
@@ -176,6 +176,11 @@ impl Chosen {
                 )),
                 _ => {}
             }
+        }
+        let found = image.find(CRYPT)?;
+        let is_of_its_glibc = found.iter().any(|crypt| image.is_of_its_glibc(crypt));
+        if is_of_its_glibc && host.libraries.contains_key(CRYPT) {
+            self.put(CRYPT, found);
         }
         // What has no place in the image is added if a chosen one needs it.
         let needed = self.needed(host);

@@ -47,6 +47,9 @@ pub(crate) struct Gathered {
 /// Where a library goes, by its soname.
 pub(super) type Places = BTreeMap<String, Vec<GuestPath>>;
 
+/// Part of glibc once, and of libxcrypt with the same interface since.
+pub(super) const CRYPT: &str = "libcrypt.so.1";
+
 /// More than any library needs: those of MPI need some thirty.
 const MOST: usize = 1024;
 
@@ -69,7 +72,8 @@ impl Gathered {
             gathered.libraries.insert(soname, library);
         }
         if plan.glibc.is_some() {
-            wanted.extend(GLIBC.map(|name| (name.to_owned(), None)));
+            let names = GLIBC.into_iter().chain([CRYPT]);
+            wanted.extend(names.map(|name| (name.to_owned(), None)));
         }
         while let Some((name, path)) = wanted.pop() {
             if gathered.libraries.contains_key(&name) || gathered.libraries.len() >= MOST {

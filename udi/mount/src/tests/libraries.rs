@@ -31,6 +31,7 @@ fn image() -> Image {
 fn host(world: &World) -> String {
     world.directory("host/lib");
     world.bytes("host/lib/libown.so.1.2", &library("libown.so.1"));
+    world.bytes("host/lib/libstray.so.9", &library("libown.so.1"));
     world.bytes("host/lib/libnone.so", &library(""));
     world.bytes("host/lib/libz.so.1", &library("libz.so.1"));
     world.bytes("host/lib/libforeign.so.1", &Made { machine: 21, ..Made::default() }.file());

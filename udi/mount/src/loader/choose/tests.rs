@@ -222,6 +222,22 @@ fn an_image_whose_glibc_is_too_old_says_so_or_gets_the_hosts_all_of_it() {
     }
     assert_eq!(places.len(), 5, "{places:?}");
     assert!(chosen.notes[0].contains("libnsl.so.1"), "{:?}", chosen.notes);
+    // libcrypt was part of glibc once.
+    let host = {
+        let mut host = host;
+        let crypt = self::host(&[("libcrypt.so.1.1.0", library("libcrypt.so.1"))]);
+        host.libraries.extend(crypt.libraries);
+        host
+    };
+    for (needs, goes) in [("GLIBC_2.4", false), ("GLIBC_PRIVATE", true)] {
+        let (soname, needs) = ("libcrypt.so.1", &[("libc.so.6", needs)]);
+        let crypt = Made { soname, needs, ..Made::default() }.file();
+        let image = Image::new("GLIBC_2.19")
+            .with("libmpi.so.12.1.10", "libmpi.so.12", &mpi(&[], &[]))
+            .with("libcrypt-2.19.so", soname, &crypt);
+        let chosen = image.choose(&host, &plan("glibc = true", "")).unwrap();
+        assert_eq!(chosen.placed.contains_key(soname), goes, "{needs:?}");
+    }
     // One that is as new keeps its own.
     let image = Image::new("GLIBC_2.36").with("libmpi.so.12.1.10", "libmpi.so.12", &mpi(&[], &[]));
     let chosen = image.choose(&host, &plan("glibc = true", "")).unwrap();
