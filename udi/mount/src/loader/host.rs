@@ -90,10 +90,6 @@ impl Gathered {
         Ok(gathered)
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.libraries.is_empty()
-    }
-
     /// The mounts of the chosen, each with its places.
     pub(super) fn take(mut self, chosen: Places) -> Result<Vec<(OwnedFd, Vec<GuestPath>)>> {
         let mut take = |(soname, places): (String, _)| {
