@@ -5,6 +5,7 @@
 //! keeps the others from being told.
 
 mod apart;
+mod devices;
 mod host;
 mod kernel;
 mod node;
@@ -56,6 +57,7 @@ const CHECKS: &[Check] = &[
     Check { name: "spool", on: NODES, look: node::spool },
     Check { name: "site's files", on: NODES, look: node::site_files },
     Check { name: "hooks", on: NODES, look: node::hooks },
+    Check { name: "devices", on: NODES, look: devices::specs },
     Check { name: "caches", on: NODES, look: node::caches },
     Check { name: "local images", on: NODES, look: site::local_images },
     Check { name: "account", on: EVERYWHERE, look: store::account },

@@ -13,7 +13,9 @@ pub(crate) fn show(spank: &Spank<'_>, image: Option<(&Request, &Texts)>) -> Resu
     let text = match image {
         None => "--image=none: it would run on the host\n".to_owned(),
         Some((request, texts)) => {
-            let site = udi_store::site::load(Path::new(Config::PATH))?;
+            let mut site = udi_store::site::load(Path::new(Config::PATH))?;
+            // This host may have no such devices: then the plan names them, and no more.
+            let _or_not = udi_mount::read_devices(&mut site, request);
             let user = udi_mount::own_user()?;
             let (image, variables) = (remote::base(request)?, remote::variables(spank, request)?);
             let is_set = |name: &&str| variables.contains_key(*name);

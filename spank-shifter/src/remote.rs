@@ -58,7 +58,7 @@ pub(crate) fn stage(spank: &Spank<'_>, given: &Options) -> Result<Where> {
         return Ok(Where::Host);
     }
     check_release()?;
-    let site = udi_store::site::load(Path::new(Config::PATH))?;
+    let mut site = udi_store::site::load(Path::new(Config::PATH))?;
     debug_panic(&site, "stage");
     match Request::parse(&texts, &site)? {
         Ask::Nothing | Ask::Host => Ok(Where::Host),
@@ -66,6 +66,7 @@ pub(crate) fn stage(spank: &Spank<'_>, given: &Options) -> Result<Where> {
             Ok(Where::Host)
         }
         Ask::Image(request) => {
+            udi_mount::read_devices(&mut site, &request)?;
             let udi = udi(spank, &request, &site)?;
             slurm::launcher::execute_scripts_directly();
             let hooks = UserHooks::new(request.user_hooks(&site)?)?;

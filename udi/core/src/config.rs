@@ -109,6 +109,9 @@ impl Config {
         for directory in &self.cache.directories {
             absolute("cache.directories", directory)?;
         }
+        for directory in &self.node.cdi {
+            absolute("node.cdi", directory)?;
+        }
         for source in self.etc.replace.values() {
             absolute("etc.replace", source)?;
         }

@@ -20,11 +20,16 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 /// A variable `SHIFTERENV_NAME` of the job's sets NAME inside.
 const FROM_USER: &str = "SHIFTERENV_";
 
+/// By these Slurm tells a job which GPUs it has.
+const OF_GPUS: [&str; 4] =
+    ["CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL", "ZE_AFFINITY_MASK"];
+
 /// Whether an image may set the variable: who the user is, and what Slurm and the MPI
 /// launcher say of the job, is not the image's to decide.
 fn images_own(name: &str) -> bool {
     let of_job = ["SLURM", "SLURM_", "PMI_", "PMIX_", "SHIFTER"];
     !matches!(name, "HOME" | "USER" | "LOGNAME" | "SHELL" | "PWD")
+        && !OF_GPUS.contains(&name)
         && !of_job.iter().any(|prefix| name.starts_with(prefix))
 }
 
@@ -130,6 +135,15 @@ mod tests {
         let env = inside(&job, &["HOME=/root", "SLURM_PROCID=0", "PMI_FD=1"], &site(""));
         assert_eq!((env["HOME"].as_str(), env["SLURM_PROCID"].as_str()), ("/home/alice", "3"));
         assert!(!env.contains_key("PMI_FD"));
+    }
+
+    #[test]
+    fn the_image_does_not_say_which_gpus_the_job_has() {
+        let gpus =
+            ["CUDA_VISIBLE_DEVICES=", "ROCR_VISIBLE_DEVICES=0", "NVIDIA_VISIBLE_DEVICES=all"];
+        let env = inside(&[("ROCR_VISIBLE_DEVICES", "2")], &gpus, &site(""));
+        assert!(env["ROCR_VISIBLE_DEVICES"] == "2" && env["NVIDIA_VISIBLE_DEVICES"] == "all");
+        assert!(!env.contains_key("CUDA_VISIBLE_DEVICES"));
     }
 
     #[test]

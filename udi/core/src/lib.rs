@@ -5,6 +5,7 @@
 //! that the stage before it was passed.
 #![forbid(unsafe_code)]
 
+pub mod cdi;
 mod config;
 mod digest;
 mod elf;
@@ -44,7 +45,9 @@ pub use libc_abi::{GLIBC, Machine, Platform, Version, is_glibc};
 pub use libraries::{Ldcache, Library, Replacement};
 pub use module::{Definition, Module, select as select_modules};
 pub use path::GuestPath;
-pub use plan::{Base, CachePlan, Facts, Flags, Mount, Origin, Plan, Rights, SiteFile, Source};
+pub use plan::{
+    Base, CachePlan, Facts, Flags, HostDevice, Mount, Origin, Plan, Rights, SiteFile, Source,
+};
 pub use request::{Ask, Request};
 pub use size::Size;
 pub use suits::{LOADERS, Loader, Needs, architecture};

@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+use crate::cdi::{DeviceName, Devices};
 use crate::config::{EnvConfig, Libc, ModuleHooks, SiteCopy, SiteMount};
 use crate::{Error, GuestPath, Library, Result};
 
@@ -27,6 +28,13 @@ pub struct Module {
     pub arch: Vec<String>,
     /// The C library of the images that it suits.
     pub libc: Option<Libc>,
+    /// Devices that it brings, as their vendors' specs (CDI) on the node describe them.
+    pub cdi: Vec<DeviceName>,
+    /// Hooks of those specs that programs do without.
+    pub cdi_without: Vec<String>,
+    /// What the specs say; nothing until the node has read them.
+    #[serde(skip)]
+    pub devices: Option<Devices>,
     /// Modules that cannot be used together with this one.
     pub conflicts: Vec<String>,
     /// Modules that come along with this one.
@@ -69,6 +77,17 @@ impl Module {
     /// What the site's configuration says of it.
     pub fn definition(&self) -> &Definition {
         &self.definition
+    }
+
+    /// Takes what the node's specs say of its devices. What the module itself says of a variable
+    /// counts more, and its own directories of libraries come first.
+    pub fn bring(&mut self, devices: Devices) {
+        let variables: BTreeMap<_, _> = devices.env.iter().cloned().collect();
+        for (name, value) in variables {
+            self.env.set.entry(name).or_insert(value);
+        }
+        self.ldcache.extend(devices.libraries.clone());
+        self.devices = Some(devices);
     }
 
     /// What is wrong with it, in words that begin with the key.

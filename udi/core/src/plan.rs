@@ -1,11 +1,13 @@
 //! The plan: what is put where, with whose rights, and because of whom. Data, no action.
 
+mod devices;
 mod mounts;
 mod table;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use crate::cdi::DeviceName;
 use crate::request::{ELSEWHERE, check_source, protected, protecting};
 use crate::{
     CacheFs, Config, Digest, Error, GuestPath, HooksConfig, Ldcache, Needs, Permissions,
@@ -45,6 +47,8 @@ pub struct Plan {
     pub writable: Option<Size>,
     /// Files that replace or complete the image's.
     pub files: Vec<SiteFile>,
+    /// Devices that modules bring, besides what is among the files and mounts.
+    pub devices: Vec<HostDevice>,
     /// Mounts, in order.
     pub mounts: Vec<Mount>,
     /// Directories whose libraries the image's loader finds before its own.
@@ -88,13 +92,41 @@ pub enum SiteFile {
         /// Because of whom.
         origin: Origin,
     },
+    /// A symbolic link.
+    Link {
+        /// Where it appears.
+        path: GuestPath,
+        /// What it says.
+        target: String,
+        /// Because of whom.
+        origin: Origin,
+    },
+}
+
+/// What a module wants of the node's devices.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HostDevice {
+    /// This device node is there; inside it is with all of `/dev`.
+    Node {
+        /// Below `/dev`.
+        path: PathBuf,
+        /// Because of whom.
+        origin: Origin,
+    },
+    /// What the specs of the node say of it, which nobody has read: for a dry run elsewhere.
+    Unread {
+        /// Its name.
+        name: DeviceName,
+        /// Because of whom.
+        origin: Origin,
+    },
 }
 
 impl SiteFile {
     /// Where it appears.
     pub fn path(&self) -> &GuestPath {
         match self {
-            Self::Made { path, .. } | Self::Copied { path, .. } => path,
+            Self::Made { path, .. } | Self::Copied { path, .. } | Self::Link { path, .. } => path,
         }
     }
 }
@@ -155,7 +187,7 @@ pub enum Origin {
 pub struct Flags {
     /// Cannot be written.
     pub read_only: bool,
-    /// Device nodes work: only below `/dev`.
+    /// Device nodes work: only below `/dev`, and on a single node that a module brings.
     pub dev: bool,
     /// Takes along what is mounted below the source.
     pub recursive: bool,
@@ -201,11 +233,14 @@ impl Plan {
         let mut mounts = of_the_site(&modules, site)?;
         mounts.extend(home(site, &facts.user)?);
         mounts.extend(volumes(request, site, &facts.variables)?);
+        let mut files = files(&modules, site, &facts.user, &mounts)?;
+        files.extend(devices::links(&modules));
         Ok(Self {
             name: request.image().to_string(),
             image: facts.image.clone(),
             writable: request.writable(),
-            files: files(&modules, site, &facts.user, &mounts)?,
+            files,
+            devices: devices::needed(&modules),
             mounts,
             ldcache: libraries::directories(&modules),
             libraries: libraries::replacements(&modules),

@@ -10,7 +10,7 @@ use std::path::Path;
 use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::mount::MoveMountFlags;
-use udi::{Blame, Config, Error, Mount, Plan, Result, Rights, Source};
+use udi::{Blame, Config, Error, GuestPath, Mount, Plan, Result, Rights, SiteFile, Source};
 
 use crate::absent::Absent;
 use crate::guest::{SiteLayer, Tree, is_directory};
@@ -20,7 +20,7 @@ use crate::node::Node;
 use crate::opened::Opened;
 use crate::proc::Proc;
 use crate::targets::Targets;
-use crate::{copied, fault, idmap, namespace, open, source, suits};
+use crate::{copied, device, fault, idmap, namespace, open, soname, source, suits};
 
 /// What was built.
 #[derive(Debug)]
@@ -41,8 +41,10 @@ pub(crate) fn assemble(node: &Node, plan: &Plan, site: &Config, opened: &Opened)
 fn in_this_thread(node: &Node, plan: &Plan, site: &Config, opened: &Opened) -> Result<Staged> {
     let proc = Proc::open()?;
     let host = proc.namespace()?;
+    device::check(plan)?;
     // What the host gives is taken here; the rest happens where there is nothing of the host.
     let files = copied::all(&plan.files)?;
+    let links = soname::links(plan);
     let (sources, mut absent) = source::sources(node, &host, plan, site, opened)?;
     let libraries = Gathered::on_the_host(plan)?;
     let (image, images) = source::base(node, &host, &opened.base)?;
@@ -64,11 +66,15 @@ fn in_this_thread(node: &Node, plan: &Plan, site: &Config, opened: &Opened) -> R
     loader.prepare(&mut over)?;
     for (file, copied) in plan.files.iter().zip(&files) {
         if let Some(copied) = copied {
-            over.put(file.path(), copied).map_err(|e| match e.blame() {
-                Blame::User => fault::unusable(format!("{} by way of {}", file.path(), e.what())),
-                _ => e,
-            })?;
+            let put = match file {
+                SiteFile::Link { .. } => over.link(file.path(), &copied.content),
+                _ => over.put(file.path(), copied),
+            };
+            put.map_err(|e| of_image(file.path(), e))?;
         }
+    }
+    for (path, target) in &links {
+        over.link(path, target.as_bytes()).map_err(|e| of_image(path, e))?;
     }
     for (mount, source) in plan.mounts.iter().zip(&sources) {
         match source {
@@ -112,6 +118,14 @@ fn in_this_thread(node: &Node, plan: &Plan, site: &Config, opened: &Opened) -> R
     loader.attach(&root, &image, &layers)?;
     namespace::become_root(root.top())?;
     Ok(Staged { namespace, targets, absent })
+}
+
+/// Only another image helps where this one is not made for a file that every job has.
+fn of_image(path: &GuestPath, error: Error) -> Error {
+    match error.blame() {
+        Blame::User => fault::unusable(format!("{path} by way of {}", error.what())),
+        _ => error,
+    }
 }
 
 /// Whether a rank of the job will probably see something else than the node has, a file maybe

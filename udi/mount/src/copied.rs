@@ -38,6 +38,11 @@ fn one<'a>(file: &'a SiteFile, room: &mut u64) -> Result<Option<Copied<'a>>> {
             let content = Cow::Borrowed(content.as_bytes());
             return Ok(Some(Copied { content, ..Copied::default() }));
         }
+        // What it says is where it leads.
+        SiteFile::Link { target, .. } => {
+            let content = Cow::Borrowed(target.as_bytes());
+            return Ok(Some(Copied { content, ..Copied::default() }));
+        }
         SiteFile::Copied { from, optional, mode, origin, .. } => (from, *optional, mode, origin),
     };
     let key = match origin {

@@ -204,6 +204,31 @@ impl<'a> SiteLayer<'a> {
     /// Puts a file at `path`, which may exist in the image or not. The file itself is
     /// replaced, also where the image has a link there.
     pub(crate) fn put(&mut self, path: &GuestPath, file: &Copied<'_>) -> Result<()> {
+        let path = self.beside(path)?;
+        self.file(&path, file)
+    }
+
+    /// Puts a symbolic link at `path`, as [`SiteLayer::put`] does a file.
+    pub(crate) fn link(&mut self, path: &GuestPath, target: &[u8]) -> Result<()> {
+        let path = self.beside(path)?;
+        self.directory(&path.split().0)?;
+        let is_directory =
+            |stat: Stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+        if self.image.status(&path).is_some_and(is_directory) {
+            return Err(Error::user(format!("{path}: a directory is in the way inside the image")));
+        }
+        let make = || rustix::fs::symlinkat(target, &self.top, path.relative());
+        match make() {
+            // By a link of the image two may have one place (`/lib -> usr/lib`).
+            Err(Errno::EXIST) => rustix::fs::unlinkat(&self.top, path.relative(), AtFlags::empty())
+                .and_then(|()| make()),
+            done => done,
+        }
+        .map_err(fault::site(format!("cannot make {path} over the image")))
+    }
+
+    /// `path` with its parent resolved in the image.
+    fn beside(&mut self, path: &GuestPath) -> Result<GuestPath> {
         let (parent, name) = path.split();
         let parent = match self.resolved.get(&parent) {
             Some(known) => known.clone(),
@@ -213,8 +238,7 @@ impl<'a> SiteLayer<'a> {
                 found
             }
         };
-        let path = GuestPath::parse(&format!("{parent}/{name}"))?;
-        self.file(&path, file)
+        GuestPath::parse(&format!("{parent}/{name}"))
     }
 
     fn file(&mut self, path: &GuestPath, from: &Copied<'_>) -> Result<()> {

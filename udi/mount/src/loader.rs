@@ -162,7 +162,7 @@ pub(crate) fn detached(file: impl AsFd) -> std::result::Result<OwnedFd, Errno> {
 }
 
 /// An open file as ELF files are read.
-struct Open<'a>(&'a File);
+pub(crate) struct Open<'a>(pub(crate) &'a File);
 
 impl ReadAt for Open<'_> {
     fn read_at(&self, offset: u64, length: usize) -> Vec<u8> {

@@ -13,7 +13,7 @@ use crate::node::{self, Node};
 use crate::opened::{BaseFile, Opened};
 use crate::proc::Proc;
 use crate::sys::{self, MountAttr};
-use crate::{cache, fault, image, open};
+use crate::{cache, device, fault, image, open};
 
 /// What the UDI lies over, detached, and the namespace in which the node keeps its images.
 pub(crate) fn base(
@@ -96,6 +96,7 @@ pub(crate) fn of_host(mount: &Mount, site: &Config) -> Result<Option<OwnedFd>> {
                 Plan::check_source(mount, &Proc::open()?.path_of(&source)?, site)?;
                 check_kind(mount, path, &source)?;
             }
+            device::check_mounted(mount, &source, path)?;
             Ok(Some(source))
         }
         Err(Errno::NOENT) if mount.flags.optional => Ok(None),
@@ -158,7 +159,8 @@ fn unopened(mount: &Mount, path: &Path, errno: Errno) -> Error {
     fault::user(format!("--volume={typed}: cannot open {path}"))(errno).hint(hint)
 }
 
-/// nosuid on everything, nodev on everything but `/dev`, on the whole tree.
+/// nosuid on everything, nodev on everything but `/dev` and a module's device nodes, on the whole
+/// tree.
 pub(crate) fn attributes(mount: &Mount) -> MountAttr {
     let mut set = MountAttrFlags::MOUNT_ATTR_NOSUID;
     if !mount.flags.dev {

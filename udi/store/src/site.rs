@@ -19,6 +19,11 @@ pub fn load(path: &Path) -> Result<Config> {
     Config::parse(&read(path, 0)?, path)
 }
 
+/// The text of another file that decides what root does, judged in the same way.
+pub fn text(path: &Path) -> Result<String> {
+    read(path, 0)
+}
+
 /// Whether nobody but root can have written the file or directory `path`, or put it there.
 /// Gives its real place, with which that holds.
 ///

@@ -13,6 +13,9 @@ pub struct NodeConfig {
     pub image_linger_max: usize,
     /// `SlurmdSpoolDir`: the batch script and PMIx sockets are below it.
     pub spool: PathBuf,
+    /// Where the specs of devices are (CDI); of two for the same device the one in the later
+    /// directory counts.
+    pub cdi: Vec<PathBuf>,
     /// Whether root's own jobs may use images.
     pub allow_root: bool,
     /// For tests of failure only: the callback in which to panic.
@@ -25,6 +28,7 @@ impl Default for NodeConfig {
             image_linger: 0,
             image_linger_max: 8,
             spool: "/var/spool/slurmd".into(),
+            cdi: vec!["/etc/cdi".into(), "/var/run/cdi".into()],
             allow_root: false,
             debug_panic: String::new(),
         }

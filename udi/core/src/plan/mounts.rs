@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::{CachePlan, Flags, Mount, Origin, Rights, SiteFile, Source};
+use super::{CachePlan, Flags, Mount, Origin, Rights, SiteFile, Source, devices};
 use crate::request::cache_directory;
 use crate::{
     Config, Error, GuestPath, Home, HooksConfig, Module, Permissions, Request, Result, Scratch,
@@ -29,6 +29,7 @@ pub(super) fn of_the_site(modules: &[(String, &Module)], site: &Config) -> Resul
         for mount in &module.mount {
             mounts.push(site_mount(mount, Origin::Module(name.clone()))?);
         }
+        mounts.extend(devices::mounts(name, module));
     }
     Ok(mounts)
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Base, CachePlan, Mount, Origin, Plan, Rights, SiteFile, Source};
+use super::{Base, CachePlan, HostDevice, Mount, Origin, Plan, Rights, SiteFile, Source};
 use crate::error::printable;
 use crate::{Ldcache, Replacement, Word};
 
@@ -17,6 +17,7 @@ impl fmt::Display for Plan {
             rows.push(row("/", format!("size={size}"), "tmpfs", "rw,over-the-image", origin));
         }
         rows.extend(self.files.iter().map(file_row));
+        rows.extend(self.devices.iter().map(HostDevice::row));
         rows.extend(self.mounts.iter().map(Mount::row));
         rows.extend(self.for_the_loader());
         let mut widths = [0; 5];
@@ -58,8 +59,25 @@ fn file_row(file: &SiteFile) -> Row {
         SiteFile::Copied { from, optional, origin, .. } => {
             (from.display().to_string(), if *optional { "optional" } else { "" }, origin)
         }
+        SiteFile::Link { path, target, origin } => {
+            return row(path.as_str(), target.as_str(), "link", "", origin.to_string());
+        }
     };
     row(file.path().as_str(), source, "file", options, origin.to_string())
+}
+
+impl HostDevice {
+    fn row(&self) -> Row {
+        match self {
+            Self::Node { path, origin } => {
+                let path = path.display().to_string();
+                row(&path, path.as_str(), "device", "", origin.to_string())
+            }
+            Self::Unread { name, origin } => {
+                row("-", name.to_string(), "cdi", "of-the-node", origin.to_string())
+            }
+        }
+    }
 }
 
 impl Plan {

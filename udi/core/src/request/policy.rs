@@ -175,6 +175,8 @@ pub(crate) fn protected(site: &Config, modules: &[(String, &Module)]) -> Vec<Gue
     places.extend(copies.filter_map(|copy| copy.target().ok()));
     let of_modules = modules.iter().flat_map(|(_, module)| &module.mount);
     places.extend(site.mount.iter().chain(of_modules).filter_map(|mount| mount.target().ok()));
+    let devices = modules.iter().filter_map(|(_, module)| module.devices.as_ref());
+    places.extend(devices.flat_map(|devices| &devices.mounts).map(|mount| mount.to.clone()));
     places.extend(site.volumes.protected.iter().cloned());
     places
 }

@@ -144,7 +144,8 @@ fn single_libraries_that_a_module_mounts_among_the_images_are_found_and_the_imag
         );
         let udi = world.stage(Job { module: "m", site: &site, ..Job::new(&image) }).unwrap();
         as_rank(&udi, ALICE, || {
-            assert_eq!(found("libown.so.1"), ["/usr/lib/libown.so.1.2"]);
+            // By a link that was made for it.
+            assert_eq!(found("libown.so.1"), ["/usr/lib/libown.so.1"]);
             assert_eq!(found("libz.so.1"), ["/usr/lib/libz.so.1"]);
             assert_eq!(found("libhidden.so.1"), [""; 0], "its own cache does not know it either");
         });

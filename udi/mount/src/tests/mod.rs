@@ -4,6 +4,7 @@
 //! old and new kernels, and with the feature `guest` those that need what is made there.
 
 mod cache;
+mod devices;
 mod formats;
 mod hooks;
 mod hostile;

@@ -122,13 +122,14 @@ impl World {
     }
 
     pub(crate) fn stage_logging(&self, job: Job<'_>, log: fn(&str)) -> Result<Udi> {
-        let site = self.site(job.site);
+        let mut site = self.site(job.site);
         let of = if job.local.is_empty() { "x:1" } else { job.local };
         let mut texts = Texts::of(of, job.volume, job.module);
         texts.set(Word::Writable, Some(job.writable.into()));
         let Ask::Image(request) = Request::parse(&texts, &site)? else {
             panic!("no request");
         };
+        crate::read_devices(&mut site, &request)?;
         let image = match request.image() {
             ImageRef::Local(path) => Base::Local(path.clone()),
             _ => Base::Store(Digest::from_bytes(&[7; 32])),
