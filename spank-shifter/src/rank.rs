@@ -1,20 +1,10 @@
-//! In a rank: entering the image while it is still root, and its environment as the user.
-
-use std::collections::BTreeMap;
+//! In a rank: entering the image while it is still root, and what it finds there as the user.
 
 use slurm::spank::Spank;
-use udi::{Edit, Error, Result, Workdir};
-use udi_store::Store;
+use udi::{Error, Result};
 
 use crate::remote::Where;
-use crate::{debug_panic, options, slurm_refused};
-
-/// Set to `1` inside an image.
-pub(crate) const RUNTIME: &str = "SHIFTER_RUNTIME";
-const IMAGE: &str = "SHIFTER_IMAGE";
-const IMAGE_REQUEST: &str = "SHIFTER_IMAGEREQUEST";
-/// What we say inside of the image.
-pub(crate) const SAID_INSIDE: [&str; 3] = [RUNTIME, IMAGE, IMAGE_REQUEST];
+use crate::{debug_panic, options};
 
 /// Takes the rank into the image. What Slurm does next (working directory, becoming the user,
 /// finding and executing the command) then happens inside.
@@ -33,46 +23,10 @@ pub(crate) fn enter(spank: &Spank<'_>, runs: &Where) -> Result<()> {
     }
 }
 
-/// Gives the rank the environment of DESIGN §7. Runs inside, as the user.
-pub(crate) fn edit_environment(spank: &mut Spank<'_>, runs: &Where) -> Result<()> {
+/// Gives the rank the environment of DESIGN §7, where it starts, and what runs its command. Runs
+/// inside, as the user.
+pub(crate) fn start(spank: &mut Spank<'_>, runs: &Where) -> Result<()> {
     let Where::Inside(staged) = runs else { return Ok(()) };
     debug_panic(&staged.site, "environment");
-    let image = Store::info_inside()?;
-    let modules = staged.request.modules(&staged.site)?;
-    // A variable that is not text is left as it is.
-    let job: BTreeMap<String, String> = spank
-        .job_environment()
-        .map_err(slurm_refused)?
-        .into_iter()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect();
-    let asked = staged.request.image();
-    // An image of the node's own has no digest.
-    let digest = asked.digest().map_or_else(|| asked.name(), ToString::to_string);
-    let about = [(RUNTIME, "1".to_owned()), (IMAGE, digest), (IMAGE_REQUEST, asked.name())];
-    for edit in udi::edits(&job, &image, &modules, &staged.site, &about) {
-        match edit {
-            Edit::Set(name, value) => spank.setenv(&name, &value),
-            Edit::Unset(name) => spank.unsetenv(&name),
-        }
-        .map_err(slurm_refused)?;
-    }
-    match staged.site.inside.workdir {
-        Workdir::Image if image.workdir.starts_with('/') => start_in(spank, &image.workdir),
-        _ => Ok(()),
-    }
-}
-
-/// Goes where the image says that its programs start. Where the user may not go, the rank stays
-/// where Slurm put it.
-fn start_in(spank: &mut Spank<'_>, directory: &str) -> Result<()> {
-    match std::env::set_current_dir(directory) {
-        Ok(()) => spank.setenv("PWD", directory).map_err(slurm_refused),
-        Err(error) => {
-            if spank.local_task_id().unwrap_or(0) == 0 {
-                spank.say(&format!("cannot start in the image's directory {directory}: {error}"));
-            }
-            Ok(())
-        }
-    }
+    staged.inside.apply(spank)
 }

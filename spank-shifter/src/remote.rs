@@ -10,6 +10,7 @@ use slurm::spank::Spank;
 use udi::{Ask, Base, Config, Error, Facts, ImageRef, Plan, Request, Result, Word};
 use udi_mount::{Ids, JobKey, Node, Opened, Udi};
 
+use crate::inside::Inside;
 use crate::options::{self, Kind, Options};
 use crate::submit::VAR_STEP;
 use crate::{debug_panic, slurm_refused};
@@ -18,7 +19,7 @@ use crate::{debug_panic, slurm_refused};
 #[derive(Debug)]
 pub(crate) struct Staged {
     pub(crate) udi: Udi,
-    pub(crate) request: Request,
+    pub(crate) inside: Inside,
     pub(crate) site: Config,
 }
 
@@ -64,8 +65,9 @@ pub(crate) fn stage(spank: &Spank<'_>, given: &Options) -> Result<Where> {
         }
         Ask::Image(request) => {
             let udi = udi(spank, &request, &site)?;
+            let inside = Inside::of(&udi.info()?, &request, &site, (spank, kind))?;
             slurm::launcher::execute_scripts_directly();
-            Ok(Where::Inside(Box::new(Staged { udi, request, site })))
+            Ok(Where::Inside(Box::new(Staged { udi, inside, site })))
         }
     }
 }

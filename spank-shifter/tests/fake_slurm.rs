@@ -70,6 +70,7 @@ fn nothing_but_the_hooks_in_use_is_exported() {
         "slurm_spank_init",
         "slurm_spank_init_post_opt",
         "slurm_spank_job_epilog",
+        "slurm_spank_local_user_init",
         "slurm_spank_task_init",
         "slurm_spank_task_init_privileged",
     ];
@@ -85,15 +86,42 @@ fn it_loads_into_every_release_of_slurm() {
 }
 
 #[test]
-fn commands_get_six_options() {
-    let options = ["image", "volume", "module", "image-writable", "image-batch", "image-dry-run"];
+fn commands_get_our_options_and_pyxis_where_the_site_says_so() {
+    let options = [
+        "image",
+        "volume",
+        "module",
+        "image-writable",
+        "image-batch",
+        "image-entrypoint",
+        "image-workdir",
+        "image-dry-run",
+    ];
+    let theirs = ["container-image", "container-mounts", "container-workdir"];
     for context in ["local", "allocator"] {
         let told = run(shifter(), format!("context {context}\nload\ncall init\n"), &[]);
         for option in options {
             told.says(&format!("option --{option}"));
         }
         told.says_times(options.len(), "option --");
+        let script = format!("context {context}\narg container-options\nload\ncall init\n");
+        let told = run(shifter(), script, &[]);
+        for option in theirs {
+            told.says(&format!("option --{option}"));
+        }
+        told.says_times(options.len() + theirs.len(), "option --").says("init = 0");
     }
+}
+
+#[test]
+fn an_argument_in_plugstack_conf_that_means_nothing_hurts_only_jobs_with_an_image() {
+    let start = "context local\narg contaner-options\nload\ncall init\n";
+    run(shifter(), format!("{start}call init_post_opt\n"), &[])
+        .says("init_post_opt = 0")
+        .never_says("user:");
+    run(shifter(), format!("{start}give image=a:1\ncall init_post_opt\n"), &[])
+        .says("user: shifter: plugstack.conf: contaner-options: shifter.so has no such argument")
+        .says("init_post_opt = -1");
 }
 
 #[test]

@@ -28,7 +28,7 @@ pub use config::{
     Workdir,
 };
 pub use digest::Digest;
-pub use env::{Edit, edits};
+pub use env::{Edit, Environment, Variables};
 pub use error::{Blame, Error, Result};
 pub use host_path::HostPath;
 pub use image::{DockerRef, ImageRef, Names, UserRef};
@@ -36,7 +36,7 @@ pub use info::ImageInfo;
 pub use module::{Module, select as select_modules};
 pub use path::GuestPath;
 pub use plan::{Base, CachePlan, Facts, Flags, Mount, Origin, Plan, Rights, SiteFile, Source};
-pub use request::{Ask, Request};
+pub use request::{Ask, Request, Start};
 pub use size::Size;
 pub use texts::{Texts, Word};
 pub use user::{Account, User};
