@@ -29,7 +29,8 @@ pub(crate) fn forget_the_jobs_options(spank: &mut Spank<'_>) -> Result<bool> {
         }
     }
     for word in Word::ALL {
-        spank.unsetenv(&format!("SLURM_SPANK_{}", word.short_variable())).map_err(slurm_refused)?;
+        let name = format!("SLURM_SPANK_{}", word.short_variable());
+        spank.unsetenv(name).map_err(slurm_refused)?;
     }
     let runs_inside =
         spank.getenv_os(RUNTIME).map_err(slurm_refused)?.is_some_and(|says| says == "1");
