@@ -15,6 +15,7 @@ mod life;
 mod nfs;
 mod own;
 mod place;
+mod program;
 mod race;
 mod sources;
 mod strange_roots;
