@@ -103,24 +103,28 @@ site<:a<:>b:>site b new []'
     assert_output 'hello from a function: rank'
 }
 
-# given COMMAND EXPORT: the variables a step sees when COMMAND, which has A, B and SHIFTERENV_C, is told what to export.
-given() {
-    local step='srun sh -c "echo [\$A] [\$B] [\$C] [\$X] \$SHIFTER_IMAGEREQUEST"'
-    case $1 in
-        srun) alice 'export A=a B=b SHIFTERENV_C=c; '"${step/srun/srun --image=debian:12 "$2"}" ;;
-        sbatch) alice 'export A=a B=b SHIFTERENV_C=c; job=$(sbatch --parsable --wait -o export.out --image=debian:12 "$1" --wrap "$2"); cat export.out; rm export.out' "$2" "$step" ;;
-    esac
+# What a step sees when the command, which has A, B and SHIFTERENV_C, is told what to export.
+EXPORTS='ALL NONE NIL A ALL,X=1 B,SHIFTERENV_C,X=y=z'
+SEEN='[a] [b] [c] [] 1
+[] [] [] [] 1
+[] [] [] [] 1
+[a] [] [] [] 1
+[a] [b] [c] [1] 1
+[] [b] [c] [y=z] 1'
+SHOW='srun sh -c "echo [\$A] [\$B] [\$C] [\$X] \$SHIFTER_RUNTIME"'
+
+@test "srun --export: everything, nothing, some of it, and more; the request comes along always" {
+    run alice 'export A=a B=b SHIFTERENV_C=c
+        for what in '"$EXPORTS"'; do '"${SHOW/srun/srun --image=debian:12 --export=\$what}"'; done'
+    assert_output "$SEEN"
 }
 
-@test "--export: everything, nothing, some of it, and more, by srun and by sbatch; the request comes along always" {
-    local command
-    for command in srun sbatch; do
-        for row in '--export=ALL|[a] [b] [c] []' '--export=NONE|[] [] [] []' '--export=NIL|[] [] [] []' \
-            '--export=A|[a] [] [] []' '--export=ALL,X=1|[a] [b] [c] [1]' '--export=B,SHIFTERENV_C,X=y=z|[] [b] [c] [y=z]'; do
-            run given "$command" "${row%%|*}"
-            assert_output "${row#*|} docker:docker.io/library/debian:12"
-        done
-    done
+@test "sbatch --export: the same, for the steps of the job" {
+    run alice 'export A=a B=b SHIFTERENV_C=c; mkdir exports
+        for what in '"$EXPORTS"'; do sbatch -Q -n1 -J exports -o exports/$what --export="$what" --image=debian:12 --wrap "$1"; done
+        until [[ ! $(squeue -h --me -n exports) ]]; do sleep 0.1; done
+        for what in '"$EXPORTS"'; do cat exports/$what; done; rm -r exports' "$SHOW"
+    assert_output "$SEEN"
 }
 
 @test "what I export to the script is what its steps have, unless srun says otherwise" {
