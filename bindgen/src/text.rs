@@ -13,11 +13,13 @@ pub(crate) fn to_c(what: &str, text: impl AsRef<[u8]>) -> Result<CString, Error>
 }
 
 /// The name of an environment variable for C.
-pub(crate) fn name_to_c(name: &str) -> Result<CString, Error> {
-    if name.is_empty() || name.contains('=') {
-        return Err(Error::new(ErrorKind::NotAName, format!("the variable {name:?}")));
+pub(crate) fn name_to_c(name: impl AsRef<OsStr>) -> Result<CString, Error> {
+    let name = name.as_ref();
+    let what = || format!("the variable {name:?}");
+    if name.is_empty() || name.as_bytes().contains(&b'=') {
+        return Err(Error::new(ErrorKind::NotAName, what()));
     }
-    to_c(&format!("the variable {name:?}"), name)
+    to_c(&what(), name.as_bytes())
 }
 
 /// `text` for a log line: a NUL byte would cut the line short, so it is shown instead.

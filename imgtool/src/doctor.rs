@@ -58,6 +58,7 @@ const CHECKS: &[Check] = &[
     Check { name: "site's files", on: NODES, look: node::site_files },
     Check { name: "hooks", on: NODES, look: node::hooks },
     Check { name: "devices", on: NODES, look: devices::specs },
+    Check { name: "shifter", on: NODES, look: plugins::program },
     Check { name: "caches", on: NODES, look: node::caches },
     Check { name: "local images", on: NODES, look: site::local_images },
     Check { name: "account", on: EVERYWHERE, look: store::account },

@@ -59,7 +59,7 @@ impl Place {
     fn says(self, word: Word, value: OsString) -> OsString {
         // Slurm carries a flag as nothing, or as "(null)".
         let is_option = matches!(self.spelling, Spelling::Option | Spelling::Inherited);
-        if word == Word::Batch && is_option { "1".into() } else { value }
+        if word.is_flag() && is_option { "1".into() } else { value }
     }
 }
 

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::Path;
 
 use slurm::spank::Spank;
-use udi::{Config, Facts, Plan, Request, Result, Texts, Word};
+use udi::{Config, Facts, Plan, Request, Result, Texts};
 
 use crate::remote;
 
@@ -40,7 +40,7 @@ pub(crate) fn show(spank: &Spank<'_>, image: Option<(&Request, &Texts)>) -> Resu
 fn typed(texts: &Texts) -> String {
     let given = texts.given().filter(|(_, text)| !text.is_empty());
     let options = given.map(|(word, text)| match word {
-        Word::Batch => format!("--{}", word.option()),
+        flag if flag.is_flag() => format!("--{}", word.option()),
         _ => quoted(&format!("--{}={text}", word.option())),
     });
     options.collect::<Vec<_>>().join(" ")
@@ -57,6 +57,8 @@ fn quoted(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use udi::Word;
+
     use super::*;
 
     #[test]

@@ -7,8 +7,12 @@
 
 mod defaults;
 mod dry_run;
+mod entrypoint;
+mod inside;
+mod mpirun;
 mod node;
 mod options;
+mod pyxis;
 mod rank;
 mod remote;
 mod submit;
@@ -24,6 +28,8 @@ use crate::submit::Submitted;
 #[derive(Debug, Default)]
 struct Shifter {
     options: Options,
+    /// Whether this is a command that was started in an image.
+    runs_inside: bool,
     submitted: Option<Submitted>,
     runs: Where,
 }
@@ -31,13 +37,17 @@ struct Shifter {
 slurm::spank_plugin!(
     name = "shifter",
     type = Shifter,
-    hooks = [init, init_post_opt, task_init_privileged, task_init, job_epilog]
+    hooks = [init, init_post_opt, local_user_init, task_init_privileged, task_init, job_epilog]
 );
 
 impl Plugin for Shifter {
     type Error = udi::Error;
 
     const OPTIONS: &'static [Opt] = options::ALL;
+
+    fn offers(spank: &Spank<'_>, option: &'static Opt) -> bool {
+        pyxis::offers(spank, option)
+    }
 
     fn asked_for(spank: &Spank<'_>, given: &Given) -> bool {
         options::asked_for(spank, given)
@@ -49,10 +59,13 @@ impl Plugin for Shifter {
 
     fn init(&mut self, spank: &mut Spank<'_>) -> Result<()> {
         match spank.context() {
-            Context::Local | Context::Allocator => submit::forget_the_jobs_options(spank),
-            Context::Slurmd => node::start(),
-            _ => Ok(()),
+            Context::Local | Context::Allocator => {
+                self.runs_inside = submit::forget_the_jobs_options(spank)?;
+            }
+            Context::Slurmd => node::start()?,
+            _ => {}
         }
+        pyxis::check_arguments(spank)
     }
 
     fn init_post_opt(&mut self, spank: &mut Spank<'_>) -> Result<()> {
@@ -73,12 +86,20 @@ impl Plugin for Shifter {
         }
     }
 
+    fn local_user_init(&mut self, spank: &mut Spank<'_>) -> Result<()> {
+        match &self.submitted {
+            // What is in the same image finds there what it needs.
+            Some(submitted) if !self.runs_inside => submitted.step(spank),
+            _ => Ok(()),
+        }
+    }
+
     fn task_init_privileged(&mut self, spank: &mut Spank<'_>) -> Result<()> {
         rank::enter(spank, &self.runs)
     }
 
     fn task_init(&mut self, spank: &mut Spank<'_>) -> Result<()> {
-        rank::prepare(spank, &self.runs)
+        rank::start(spank, &self.runs)
     }
 
     fn job_epilog(&mut self, spank: &mut Spank<'_>) -> Result<()> {

@@ -5,7 +5,9 @@ use std::ffi::OsString;
 use slurm::spank::{Argument, Context, Given, Opt, Spank, StepId};
 use udi::{Error, Result, Texts, Word};
 
-/// What `srun --help` shows.
+use crate::pyxis;
+
+/// What `srun --help` shows; the last ones only where the site wants them.
 pub(crate) const ALL: &[Opt] = &[
     Opt {
         name: "image",
@@ -38,11 +40,26 @@ pub(crate) const ALL: &[Opt] = &[
         usage: "sbatch: run the script inside the image as well, where the site leaves that to you",
     },
     Opt {
+        name: "image-entrypoint",
+        argument: Argument::None,
+        arginfo: "",
+        usage: "have the image's entrypoint run the command, as docker does",
+    },
+    Opt {
+        name: "image-workdir",
+        argument: Argument::Required,
+        arginfo: "DIR",
+        usage: "start in DIR of the image; image: where the image says; job: where the job is",
+    },
+    Opt {
         name: DRY_RUN,
         argument: Argument::None,
         arginfo: "",
         usage: "print what would be where inside the image, and because of whom; run nothing",
     },
+    pyxis::IMAGE,
+    pyxis::MOUNTS,
+    pyxis::WORKDIR,
 ];
 
 /// Asks for a table instead of a job. The other options make up the request.
@@ -53,6 +70,8 @@ const DRY_RUN: &str = "image-dry-run";
 pub(crate) struct Options {
     pub(crate) texts: Texts,
     pub(crate) dry_run: bool,
+    /// In an option by another name: told when all are known.
+    mistake: Option<pyxis::Mistake>,
 }
 
 impl Options {
@@ -63,22 +82,32 @@ impl Options {
             self.dry_run = true;
             return Ok(());
         }
-        let word = Word::ALL.into_iter().find(|word| word.option() == name);
-        let word = word.ok_or_else(|| Error::bug(format!("unknown option {name}")))?;
+        let ours = Word::ALL.into_iter().find(|word| word.option() == name);
+        let (word, value) = match (ours, pyxis::word(name)) {
+            (Some(word), _) => (word, value.to_owned()),
+            (None, Some(word)) => match pyxis::translated(word, value) {
+                Ok(value) => (word, value),
+                Err(mistake) => {
+                    self.mistake.get_or_insert(mistake);
+                    return Ok(());
+                }
+            },
+            (None, None) => return Err(Error::bug(format!("unknown option {name}"))),
+        };
         let separator = match word {
             Word::Volume => Some(';'),
             Word::Module => Some(','),
-            Word::Image | Word::Writable | Word::Batch => None,
+            _ => None,
         };
-        let text = match (word, separator, self.texts.get(word)) {
-            (Word::Batch, _, _) => "1".to_owned(),
+        let text = match (word.is_flag(), separator, self.texts.get(word)) {
+            (true, _, _) => "1".to_owned(),
             (_, Some(separator), Some(before)) => {
                 match before.split(separator).any(|one| one == value) {
                     true => before.to_owned(),
                     false => format!("{before}{separator}{value}"),
                 }
             }
-            _ => value.to_owned(),
+            _ => value,
         };
         self.texts.set(word, Some(text));
         Ok(())
@@ -89,6 +118,9 @@ impl Options {
     ///
     /// Not where they are taken: there Slurm would add words of its own, and exit with 255.
     pub(crate) fn check_named(&self) -> Result<()> {
+        if let Some((what, hint)) = &self.mistake {
+            return Err(Error::user(what).hint(*hint));
+        }
         match self.texts.given().find(|(_, text)| text.is_empty()) {
             None => Ok(()),
             Some((word, _)) => {
@@ -140,7 +172,11 @@ pub(crate) fn asked_for(spank: &Spank<'_>, given: &Given) -> bool {
     let variable = |name: &str| spank.getenv_os(name).ok().flatten();
     let names_image = |text: OsString| !text.is_empty() && text != "none";
     let in_environment = variable(Word::Image.variable());
-    let by_options = || match given.value(Word::Image.option()) {
+    let image = || {
+        let names = [Word::Image.option(), pyxis::IMAGE.name];
+        names.into_iter().find_map(|name| given.value(name))
+    };
+    let by_options = || match image() {
         Some(image) => image != "none",
         None => ALL.iter().any(|option| given.value(option.name).is_some()),
     };
@@ -150,7 +186,7 @@ pub(crate) fn asked_for(spank: &Spank<'_>, given: &Given) -> bool {
             return true;
         }
         let default = || variable(Word::Image.short_variable());
-        let typed_none = given.value(Word::Image.option()).is_some();
+        let typed_none = image().is_some();
         return !typed_none && in_environment.or_else(default).is_some_and(names_image);
     }
     match kind(spank) {
@@ -182,7 +218,8 @@ mod tests {
     fn every_word_of_a_request_has_an_option_and_the_dry_run_is_no_word() {
         let words = Word::ALL.map(Word::option);
         let options: Vec<_> = ALL.iter().map(|option| option.name).collect();
-        assert_eq!(options, [&words[..], &[DRY_RUN]].concat());
+        let others = ["container-image", "container-mounts", "container-workdir"];
+        assert_eq!(options, [&words[..], &[DRY_RUN], &others].concat());
     }
 
     #[test]
@@ -202,10 +239,26 @@ mod tests {
 
     #[test]
     fn an_empty_option_is_a_mistake_never_the_host() {
-        for name in ["image", "volume", "module", "image-writable"] {
+        for name in ["image", "volume", "module", "image-writable", "image-workdir"] {
             let error = options(&[(name, "")]).check_named().unwrap_err().to_string();
             assert!(error.starts_with(&format!("--{name}=: nothing is named")), "{error}");
         }
+    }
+
+    #[test]
+    fn pyxis_names_say_the_same_and_a_mistake_in_one_is_told_like_any_other() {
+        let theirs = options(&[
+            ("container-image", "nvcr.io#a/b:1"),
+            ("container-mounts", "/a:/b,/c:/d:ro"),
+            ("container-workdir", "/b"),
+            ("volume", "/e:/f"),
+        ]);
+        assert_eq!(theirs.texts.text(Word::Image), "docker:nvcr.io/a/b:1");
+        assert_eq!(theirs.texts.text(Word::Volume), "/a:/b;/c:/d:ro;/e:/f");
+        assert_eq!(theirs.texts.text(Word::Workdir), "/b");
+        theirs.check_named().unwrap();
+        let error = options(&[("container-image", "/x.sqsh")]).check_named().unwrap_err();
+        assert!(error.what().starts_with("--container-image=/x.sqsh: "), "{error}");
     }
 
     #[test]

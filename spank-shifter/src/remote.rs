@@ -11,6 +11,7 @@ use udi::{Ask, Base, Config, Error, Facts, ImageRef, Plan, Request, Result, Word
 use udi_mount::{Ids, JobKey, Node, Opened, Udi, UserHooks};
 use udi_store::provenance;
 
+use crate::inside::Inside;
 use crate::options::{self, Kind, Options};
 use crate::submit::VAR_STEP;
 use crate::{debug_panic, slurm_refused};
@@ -19,7 +20,7 @@ use crate::{debug_panic, slurm_refused};
 #[derive(Debug)]
 pub(crate) struct Staged {
     pub(crate) udi: Udi,
-    pub(crate) request: Request,
+    pub(crate) inside: Inside,
     pub(crate) site: Config,
     /// What the modules run inside, if anything.
     pub(crate) hooks: Option<UserHooks>,
@@ -68,9 +69,10 @@ pub(crate) fn stage(spank: &Spank<'_>, given: &Options) -> Result<Where> {
         Ask::Image(request) => {
             udi_mount::read_devices(&mut site, &request)?;
             let udi = udi(spank, &request, &site)?;
+            let inside = Inside::of(&udi.info()?, &request, &site, (spank, kind))?;
             slurm::launcher::execute_scripts_directly();
             let hooks = UserHooks::new(request.user_hooks(&site)?)?;
-            Ok(Where::Inside(Box::new(Staged { udi, request, site, hooks })))
+            Ok(Where::Inside(Box::new(Staged { udi, inside, site, hooks })))
         }
     }
 }

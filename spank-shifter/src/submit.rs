@@ -9,9 +9,9 @@ use udi::{Ask, Blame, Config, Digest, Error, ImageRef, Request, Result, Texts, W
 use udi_store::{Store, provenance};
 
 use crate::defaults::{asked, defaults, told_where_from};
+use crate::inside::{RUNTIME, SAID_INSIDE};
 use crate::options::{self, Options};
-use crate::rank::{RUNTIME, SAID_INSIDE};
-use crate::{dry_run, slurm_refused};
+use crate::{dry_run, mpirun, slurm_refused};
 
 /// Set in a step's environment when its request is not its job's.
 pub(crate) const VAR_STEP: &str = "SLURM_SHIFTER_STEP";
@@ -20,8 +20,8 @@ pub(crate) const VAR_STEP: &str = "SLURM_SHIFTER_STEP";
 ///
 /// srun inherits the job's request from our own variables, option by option. A nested sbatch
 /// or salloc is a new job and inherits nothing. What we said of the image that this command
-/// itself runs in is nobody's default.
-pub(crate) fn forget_the_jobs_options(spank: &mut Spank<'_>) -> Result<()> {
+/// itself runs in is nobody's default. Gives whether it runs in one.
+pub(crate) fn forget_the_jobs_options(spank: &mut Spank<'_>) -> Result<bool> {
     for option in options::ALL {
         let name = option_variable("shifter", option.name);
         for name in [format!("SLURM_SPANK_{name}"), name] {
@@ -29,9 +29,12 @@ pub(crate) fn forget_the_jobs_options(spank: &mut Spank<'_>) -> Result<()> {
         }
     }
     for word in Word::ALL {
-        spank.unsetenv(&format!("SLURM_SPANK_{}", word.short_variable())).map_err(slurm_refused)?;
+        let name = format!("SLURM_SPANK_{}", word.short_variable());
+        spank.unsetenv(name).map_err(slurm_refused)?;
     }
-    if spank.getenv_os(RUNTIME).map_err(slurm_refused)?.is_some_and(|says| says == "1") {
+    let runs_inside =
+        spank.getenv_os(RUNTIME).map_err(slurm_refused)?.is_some_and(|says| says == "1");
+    if runs_inside {
         for name in SAID_INSIDE {
             spank.unsetenv(name).map_err(slurm_refused)?;
         }
@@ -39,7 +42,7 @@ pub(crate) fn forget_the_jobs_options(spank: &mut Spank<'_>) -> Result<()> {
     if spank.context() == Context::Allocator && in_a_job(spank)? {
         forget_the_request(spank)?;
     }
-    Ok(())
+    Ok(runs_inside)
 }
 
 fn in_a_job(spank: &Spank<'_>) -> Result<bool> {
@@ -70,7 +73,7 @@ enum Outcome {
     Image {
         request: Box<Request>,
         /// As the environment carries it.
-        texts: Texts,
+        texts: Box<Texts>,
         /// What its modules are now, as [`provenance::definitions`] says it.
         modules: String,
         /// Whether it is not what the job asked for.
@@ -102,6 +105,11 @@ impl Submitted {
             )));
         }
         self.outcome.act(spank, given)
+    }
+
+    /// srun has its step: refuses what cannot work in one.
+    pub(crate) fn step(&self, spank: &Spank<'_>) -> Result<()> {
+        mpirun::refuse(spank, &self.given)
     }
 }
 
@@ -150,7 +158,7 @@ fn check(spank: &Spank<'_>, given: &Options) -> Result<Outcome> {
             }
             let modules = provenance::definitions(&request.modules(&site)?);
             let of_step = in_a_job && !same_as_job;
-            Outcome::Image { request: request.into(), texts, modules, of_step }
+            Outcome::Image { request: request.into(), texts: texts.into(), modules, of_step }
         }
     })
 }
@@ -173,7 +181,7 @@ impl Outcome {
     fn act(&self, spank: &mut Spank<'_>, given: &Options) -> Result<()> {
         if given.dry_run {
             let request = match self {
-                Outcome::Image { request, texts, .. } => Some((&**request, texts)),
+                Outcome::Image { request, texts, .. } => Some((&**request, &**texts)),
                 Outcome::Host | Outcome::AsJob => None,
             };
             return dry_run::show(spank, request);

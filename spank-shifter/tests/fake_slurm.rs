@@ -70,6 +70,7 @@ fn nothing_but_the_hooks_in_use_is_exported() {
         "slurm_spank_init",
         "slurm_spank_init_post_opt",
         "slurm_spank_job_epilog",
+        "slurm_spank_local_user_init",
         "slurm_spank_task_init",
         "slurm_spank_task_init_privileged",
     ];
@@ -85,15 +86,42 @@ fn it_loads_into_every_release_of_slurm() {
 }
 
 #[test]
-fn commands_get_six_options() {
-    let options = ["image", "volume", "module", "image-writable", "image-batch", "image-dry-run"];
+fn commands_get_our_options_and_pyxis_where_the_site_says_so() {
+    let options = [
+        "image",
+        "volume",
+        "module",
+        "image-writable",
+        "image-batch",
+        "image-entrypoint",
+        "image-workdir",
+        "image-dry-run",
+    ];
+    let theirs = ["container-image", "container-mounts", "container-workdir"];
     for context in ["local", "allocator"] {
         let told = run(shifter(), format!("context {context}\nload\ncall init\n"), &[]);
         for option in options {
             told.says(&format!("option --{option}"));
         }
         told.says_times(options.len(), "option --");
+        let script = format!("context {context}\narg container-options\nload\ncall init\n");
+        let told = run(shifter(), script, &[]);
+        for option in theirs {
+            told.says(&format!("option --{option}"));
+        }
+        told.says_times(options.len() + theirs.len(), "option --").says("init = 0");
     }
+}
+
+#[test]
+fn an_argument_in_plugstack_conf_that_means_nothing_hurts_only_jobs_with_an_image() {
+    let start = "context local\narg contaner-options\nload\ncall init\n";
+    run(shifter(), format!("{start}call init_post_opt\n"), &[])
+        .says("init_post_opt = 0")
+        .never_says("user:");
+    run(shifter(), format!("{start}give image=a:1\ncall init_post_opt\n"), &[])
+        .says("user: shifter: plugstack.conf: contaner-options: shifter.so has no such argument")
+        .says("init_post_opt = -1");
 }
 
 #[test]
@@ -101,6 +129,32 @@ fn a_command_without_an_option_needs_no_site() {
     for context in ["local", "allocator"] {
         let script = format!("context {context}\nload\ncall init\ncall init_post_opt\n");
         run(shifter(), script, &[]).says("init_post_opt = 0").never_says("user:");
+    }
+}
+
+#[test]
+fn mpirun_of_the_host_is_told_to_be_srun_and_nobody_else_is() {
+    let image = format!("docker:r/a:1@{DIGEST}");
+    let in_a_job = |image| [("SLURM_JOB_ID", "7"), ("SLURM_SHIFTER_IMAGE", image)];
+    let start = |command: &str| {
+        format!(
+            "context local\ncommand {command}\nload\ncall init\ncall init_post_opt\n\
+             call local_user_init\n"
+        )
+    };
+    for helper in ["orted -mca ess", "/opt/bin/prted", "/usr/bin/hydra_pmi_proxy --control-port"] {
+        run(shifter(), start(helper), &in_a_job(&image))
+            .says("user: shifter: mpirun of the host cannot start ranks in an image")
+            .says("user: shifter: hint: start the program by srun")
+            .says("local_user_init = -1");
+        for image in ["none", ""] {
+            run(shifter(), start(helper), &in_a_job(image)).says("local_user_init = 0");
+        }
+        let inside = [&in_a_job(&image)[..], &[("SHIFTER_RUNTIME", "1")]].concat();
+        run(shifter(), start(helper), &inside).says("local_user_init = 0");
+    }
+    for command in ["./a.out orted", "ls /usr/bin/orted", "orted2"] {
+        run(shifter(), start(command), &in_a_job(&image)).says("local_user_init = 0");
     }
 }
 

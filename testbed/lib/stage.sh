@@ -31,7 +31,7 @@ fill_stage() {
             warn "lib$lib.so is no Slurm plugin (yet): left out"
         fi
     done
-    [[ -x $built/shifter-check ]] && cp "$built/shifter-check" "$new/libexec/"
+    for file in shifter-check shifter; do [[ -x $built/$file ]] && cp "$built/$file" "$new/libexec/"; done
     [[ -x $built/shifterimg ]] && cp "$built/shifterimg" "$new/bin/"
     for file in "$REPO"/imgtool/man/*.1; do [[ -f $file ]] && cp "$file" "$new/man/"; done
     for file in "$REPO"/imgtool/completions/*.bash "$REPO"/imgtool/man/*.bash; do [[ -f $file ]] && cp "$file" "$new/completions/"; done
@@ -43,4 +43,6 @@ fill_stage() {
 # install_stage NODE RELEASE: each file by rename, since a mapped plugin must not change under its process.
 install_stage() {
     tar -C "$STAGE/$2" -c . | docker exec -i "$(container "$1")" install-stage
+    # A command on the host; in images the plugin shows it.
+    docker exec "$(container "$1")" ln -sf ../libexec/shifter/shifter /usr/bin/shifter
 }

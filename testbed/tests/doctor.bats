@@ -61,7 +61,7 @@ tells() {
     run on c1 shifterimg doctor
     assert_success
     assert_line --index 0 --regexp '^c1: compute node; Slurm [0-9.]+'
-    for check in configuration slurm plugin plugstack.conf kernel 'file systems' 'loop devices' mounts /run/shifter spool "site's files" account store; do
+    for check in configuration slurm plugin plugstack.conf kernel 'file systems' 'loop devices' mounts /run/shifter spool "site's files" shifter account store; do
         assert_line --regexp "^ok  *$check "
     done
     refute_line --regexp '^(failed|warning|unknown)'

@@ -231,7 +231,8 @@ fn register_options<P: Exported>(spank: &mut Spank<'_>) -> Result<(), String> {
     if spank.context() == Context::Slurmd {
         return Ok(());
     }
-    for (number, option) in (0..).zip(P::OPTIONS) {
+    let offered = (0..).zip(P::OPTIONS).filter(|(_, option)| P::offers(spank, option));
+    for (number, option) in offered.collect::<Vec<_>>() {
         let registered = spank.register(option, number, option_given::<P>);
         registered.map_err(|e| e.to_string())?;
     }

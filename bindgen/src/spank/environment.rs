@@ -2,8 +2,8 @@
 
 use std::{
     env,
-    ffi::{CString, OsString, c_char, c_int},
-    os::unix::ffi::OsStringExt,
+    ffi::{CString, OsStr, OsString, c_char, c_int},
+    os::unix::ffi::{OsStrExt, OsStringExt},
 };
 
 use super::{Context, Spank, item::check};
@@ -49,9 +49,15 @@ impl Spank<'_> {
     /// # Errors
     /// [`ErrorKind::NotAName`] for a NUL byte; [`ErrorKind::Slurm`] if it cannot be set;
     /// [`ErrorKind::NotAvailable`] in slurmd and in prolog and epilog, where no job would see it.
-    pub fn setenv(&mut self, name: &str, value: &str) -> Result<(), Error> {
-        let (c_name, c_value) = (text::name_to_c(name)?, text::to_c(name, value)?);
-        let what = format!("setting the variable {name}");
+    pub fn setenv(
+        &mut self,
+        name: impl AsRef<OsStr>,
+        value: impl AsRef<OsStr>,
+    ) -> Result<(), Error> {
+        let shown = name.as_ref().display().to_string();
+        let c_value = text::to_c(&shown, value.as_ref().as_bytes())?;
+        let c_name = text::name_to_c(name)?;
+        let what = format!("setting the variable {shown}");
         match self.context() {
             Context::Remote => {
                 let (name, value) = (c_name.as_ptr(), c_value.as_ptr());
@@ -74,9 +80,9 @@ impl Spank<'_> {
     ///
     /// # Errors
     /// As [`setenv`](Spank::setenv).
-    pub fn unsetenv(&mut self, name: &str) -> Result<(), Error> {
+    pub fn unsetenv(&mut self, name: impl AsRef<OsStr>) -> Result<(), Error> {
+        let what = format!("removing the variable {}", name.as_ref().display());
         let c_name = text::name_to_c(name)?;
-        let what = format!("removing the variable {name}");
         match self.context() {
             Context::Remote => {
                 // SAFETY: a valid handle and a NUL-terminated name.

@@ -1,6 +1,6 @@
 //! What Slurm knows of the job, the step and the task.
 
-use std::ffi::{OsString, c_char, c_int};
+use std::ffi::{OsStr, OsString, c_char, c_int};
 
 use super::Spank;
 use crate::{Error, ErrorKind, raw, text};
@@ -123,11 +123,12 @@ impl Spank<'_> {
         Ok(unsafe { strings(argv, usize::try_from(argc).unwrap_or(0)) })
     }
 
-    /// The whole environment of the job (in a task's hooks: of that task), as `NAME=value`.
+    /// The whole environment of the job (in a task's hooks: of that task), as `NAME=value`. It is
+    /// borrowed: nothing is copied, for ranks ask for it while their siblings wait.
     ///
     /// # Errors
     /// [`ErrorKind::NotAvailable`] outside of slurmstepd.
-    pub fn job_environment(&self) -> Result<Vec<(OsString, OsString)>, Error> {
+    pub fn job_environment(&self) -> Result<Vec<(&OsStr, &OsStr)>, Error> {
         let mut env: *mut *mut c_char = std::ptr::null_mut();
         // SAFETY: a valid handle and the char*** that this item takes.
         let rc = unsafe { raw::spank_get_item(self.raw(), raw::S_JOB_ENV, &raw mut env) };
@@ -135,10 +136,10 @@ impl Spank<'_> {
         if env.is_null() {
             return Err(Error::new(ErrorKind::NotAvailable, "job_environment"));
         }
-        // SAFETY: the job's environment ends with a null pointer.
-        let entries = unsafe { strings(env, usize::MAX) };
-        let split = entries.iter().filter_map(|entry| text::split_variable(entry));
-        Ok(split.map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
+        // SAFETY: it ends with a null pointer. Slurm changes it by our own hand only, which needs
+        // the handle for itself, and in this process, which has one thread or is in our hook.
+        let entries = unsafe { borrowed(env, usize::MAX) };
+        Ok(entries.into_iter().filter_map(text::split_variable).collect())
     }
 
     /// The release of the running Slurm in its own words, as in "22.05.8".
@@ -164,6 +165,15 @@ impl Spank<'_> {
 /// `list` is null or holds `limit` pointers or ends with a null pointer; the strings are
 /// NUL-terminated.
 pub(super) unsafe fn strings(list: *mut *mut c_char, limit: usize) -> Vec<OsString> {
+    // SAFETY: the caller vouches for list and strings, which are copied before this returns.
+    unsafe { borrowed(list, limit) }.into_iter().map(OsStr::to_owned).collect()
+}
+
+/// As [`strings`], but as they are there.
+///
+/// # Safety
+/// As for [`strings`]; and the strings neither move nor change for `'a`.
+unsafe fn borrowed<'a>(list: *mut *mut c_char, limit: usize) -> Vec<&'a OsStr> {
     let mut found = Vec::new();
     if list.is_null() {
         return found;
@@ -175,7 +185,7 @@ pub(super) unsafe fn strings(list: *mut *mut c_char, limit: usize) -> Vec<OsStri
         let entry = unsafe { entry.read() };
         // SAFETY: the caller vouches for the strings.
         match unsafe { text::from_c(entry) } {
-            Some(string) => found.push(string.to_owned()),
+            Some(string) => found.push(string),
             None => break,
         }
     }

@@ -1,5 +1,6 @@
 //! SPANK: a plugin in srun, sbatch, salloc, slurmd and slurmstepd.
 
+mod argv;
 mod boundary;
 mod environment;
 mod export;
@@ -67,6 +68,12 @@ pub trait Plugin: Default + Send + 'static {
     /// The options that srun, sbatch and salloc show in `--help`. They are registered before
     /// [`init`](Plugin::init).
     const OPTIONS: &'static [Opt] = &[];
+
+    /// Whether an option of [`OPTIONS`](Plugin::OPTIONS) is there at all: asked before `init`, in
+    /// every command and step, so it must be small and never fail.
+    fn offers(spank: &Spank<'_>, option: &'static Opt) -> bool {
+        true
+    }
 
     /// Whether this job or step asked for what the plugin does. Must be small and pure: it is what
     /// the boundary relies on when the plugin itself has panicked. A panic in it counts as yes.

@@ -76,6 +76,45 @@ pub(super) fn helper(host: &Host) -> Look {
     Ok(vec![program_of_root(Path::new(HELPER), host)])
 }
 
+/// The program that images show as `/usr/bin/shifter`.
+pub(super) fn program(host: &Host) -> Look {
+    let program = Path::new(udi::Plan::PROGRAM);
+    let shown = program.display();
+    let bytes = match std::fs::read(program) {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            return Err(warning(format!(
+                "{shown}: {error}: old scripts find no shifter in images"
+            ))
+            .task("install it there, as the README says"));
+        }
+    };
+    if needs_libraries(&bytes) {
+        return Err(failed(format!("{shown} is not static: few images can run it")).task(
+            "install what this makes: cargo rustc --release -p shifter -- -C target-feature=+crt-static",
+        ));
+    }
+    Ok(vec![program_of_root(program, host)])
+}
+
+/// Whether an ELF file names a dynamic linker (elf(5); of 64 bits, little-endian).
+fn needs_libraries(elf: &[u8]) -> bool {
+    /// `PT_INTERP` of elf.h.
+    const INTERPRETER: usize = 3;
+    let number = |at: usize, length: usize| {
+        let bytes = elf.get(at..at.checked_add(length)?)?;
+        let mut number = [0; 8];
+        number.get_mut(..length)?.copy_from_slice(bytes);
+        usize::try_from(u64::from_le_bytes(number)).ok()
+    };
+    let (Some(start), Some(size), Some(count)) = (number(32, 8), number(54, 2), number(56, 2))
+    else {
+        return false;
+    };
+    let kind = |nth: usize| number(start.checked_add(nth.checked_mul(size)?)?, 4);
+    (0..count).any(|nth| kind(nth) == Some(INTERPRETER))
+}
+
 /// The plugin `name` where Slurm looks for plugins.
 fn find(name: &str, host: &Host) -> Result<PathBuf, Finding> {
     let places: Vec<PathBuf> = match host.slurm.setting("PluginDir") {
@@ -217,6 +256,16 @@ fn matching(file: &Path, pattern: &str) -> Vec<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_program_that_needs_libraries_is_told_from_one_that_does_not() {
+        // Every test is linked dynamically.
+        let own = std::fs::read("/proc/self/exe").unwrap();
+        assert!(needs_libraries(&own));
+        for other in [&b""[..], b"#!/bin/sh\n", &own[..64], &[0xff; 128]] {
+            assert!(!needs_libraries(other));
+        }
+    }
 
     #[test]
     fn a_plugin_says_what_it_was_built_for() {

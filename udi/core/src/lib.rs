@@ -35,7 +35,7 @@ pub use config::{
 };
 pub use digest::Digest;
 pub use elf::{Elf, Need, ReadAt, Symbols};
-pub use env::{Edit, edits};
+pub use env::{Edit, Environment, Variables};
 pub use error::{Blame, Error, Result};
 pub use host_path::HostPath;
 pub use image::{DockerRef, ImageRef, Names, UserRef};
@@ -48,7 +48,7 @@ pub use path::GuestPath;
 pub use plan::{
     Base, CachePlan, Facts, Flags, HostDevice, Mount, Origin, Plan, Rights, SiteFile, Source,
 };
-pub use request::{Ask, Request};
+pub use request::{Ask, Request, Start};
 pub use size::Size;
 pub use suits::{LOADERS, Loader, Needs, architecture};
 pub use texts::{Texts, Word};

@@ -195,6 +195,8 @@ pub struct Flags {
     pub slave: bool,
     /// Left out when the source does not exist.
     pub optional: bool,
+    /// Left out when the image has something there.
+    pub yields: bool,
     /// What a job has for itself here or below (job_container/tmpfs) takes the place of the
     /// host's: the first rank of the job puts it there.
     pub per_job: bool,
@@ -223,6 +225,9 @@ impl Mount {
 }
 
 impl Plan {
+    /// The program `shifter` on a host: static, and root's.
+    pub const PROGRAM: &str = "/usr/libexec/shifter/shifter";
+
     /// Merges the request with the site's policy.
     pub fn make(request: &Request, site: &Config, facts: &Facts) -> Result<Self> {
         if facts.user.uid == 0 && !site.node.allow_root {

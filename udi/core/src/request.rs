@@ -3,11 +3,11 @@
 mod policy;
 
 use crate::{
-    Batch, Config, Digest, Error, Hook, ImageRef, Module, Result, Size, Texts, Volume, What, Word,
-    select_modules,
+    Batch, Config, Digest, Error, GuestPath, Hook, ImageRef, Module, Result, Size, Texts, Volume,
+    What, Word, Workdir, select_modules,
 };
 pub(crate) use policy::{ELSEWHERE, cache_directory, check_source, protected, protecting};
-use policy::{batch, check_image, check_volume, writable};
+use policy::{batch, check_image, check_volume, flag, start, writable};
 
 /// What the options, or the job's environment, say.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +31,19 @@ pub struct Request {
     modules: Vec<String>,
     writable: Option<Size>,
     batch: bool,
+    entrypoint: bool,
+    start: Option<Start>,
+}
+
+/// Where ranks start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// In the job's directory, if it is there inside, else `/tmp`, as Slurm has it.
+    Job,
+    /// In the image's, if it names one.
+    Image,
+    /// There.
+    At(GuestPath),
 }
 
 impl Request {
@@ -57,7 +70,9 @@ impl Request {
         let modules = asked.filter(|m| !m.is_empty()).map(str::to_owned).collect();
         let writable = writable(texts.text(Word::Writable), site)?;
         let batch = batch(texts.text(Word::Batch), site)?;
-        let request = Self { image, volumes, modules, writable, batch };
+        let entrypoint = flag(Word::Entrypoint, texts.text(Word::Entrypoint))?;
+        let start = start(texts.text(Word::Workdir))?;
+        let request = Self { image, volumes, modules, writable, batch, entrypoint, start };
         if request.volumes.len() > site.limits.volumes {
             let (asked, most) = (request.volumes.len(), site.limits.volumes);
             return Err(Error::user(format!(
@@ -123,6 +138,24 @@ impl Request {
         }
     }
 
+    /// Whether ranks run by the image's entrypoint, with their command as its arguments.
+    pub fn entrypoint(&self) -> bool {
+        self.entrypoint
+    }
+
+    /// Where ranks start, if the user said so.
+    pub fn start(&self) -> Option<&Start> {
+        self.start.as_ref()
+    }
+
+    /// Where ranks start: as the user said, else as the site says.
+    pub fn start_at(&self, site: &Config) -> Start {
+        self.start.clone().unwrap_or(match site.inside.workdir {
+            Workdir::Job => Start::Job,
+            Workdir::Image => Start::Image,
+        })
+    }
+
     /// Variables of the job's environment that its volumes name, each once.
     pub fn variables(&self) -> Vec<&str> {
         let hosts = self.volumes.iter().filter_map(|volume| match &volume.what {
@@ -168,27 +201,41 @@ impl Request {
     pub fn to_texts(&self) -> Texts {
         let volumes: Vec<String> = self.volumes.iter().map(Volume::to_string).collect();
         let mut texts = Texts::default();
+        let flag = |is_set| if is_set { "1".into() } else { String::new() };
         for (word, text) in [
             (Word::Image, self.image.to_string()),
             (Word::Volume, volumes.join(";")),
             (Word::Module, self.modules.join(",")),
             (Word::Writable, self.writable.map(|size| size.to_string()).unwrap_or_default()),
-            (Word::Batch, if self.batch { "1".into() } else { String::new() }),
+            (Word::Batch, flag(self.batch)),
+            (Word::Entrypoint, flag(self.entrypoint)),
+            (Word::Workdir, self.start.as_ref().map(Start::to_string).unwrap_or_default()),
         ] {
             texts.set(word, Some(text));
         }
         texts
     }
 
-    /// One line that is the same for the same inside, however it was typed. Where the batch
-    /// script runs is no part of it.
+    /// One line that is the same for the same inside, however it was typed. What runs there, and
+    /// where it starts, is no part of it.
     pub fn identity(&self) -> String {
         let texts = self.to_texts();
-        let parts = texts.given().filter(|(word, _)| *word != Word::Batch);
+        let parts = texts.given().filter(|(word, _)| word.shapes_the_inside());
         parts
             .map(|(word, text)| format!("{}={text:?}", word.variable()))
             .collect::<Vec<_>>()
             .join(" ")
+    }
+}
+
+impl std::fmt::Display for Start {
+    /// As `--image-workdir` takes it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Job => f.write_str("job"),
+            Self::Image => f.write_str("image"),
+            Self::At(path) => path.fmt(f),
+        }
     }
 }
 

@@ -13,12 +13,23 @@ pub enum Word {
     Writable,
     /// `--image-batch`: `1` if asked for.
     Batch,
+    /// `--image-entrypoint`: `1` if asked for.
+    Entrypoint,
+    /// `--image-workdir`
+    Workdir,
 }
 
 impl Word {
     /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::Image, Self::Volume, Self::Module, Self::Writable, Self::Batch];
+    pub const ALL: [Self; 7] = [
+        Self::Image,
+        Self::Volume,
+        Self::Module,
+        Self::Writable,
+        Self::Batch,
+        Self::Entrypoint,
+        Self::Workdir,
+    ];
 
     /// The option's name.
     pub fn option(self) -> &'static str {
@@ -28,6 +39,8 @@ impl Word {
             Self::Module => "module",
             Self::Writable => "image-writable",
             Self::Batch => "image-batch",
+            Self::Entrypoint => "image-entrypoint",
+            Self::Workdir => "image-workdir",
         }
     }
 
@@ -41,7 +54,20 @@ impl Word {
             Self::Module => "SLURM_SHIFTER_MODULE",
             Self::Writable => "SLURM_SHIFTER_WRITABLE",
             Self::Batch => "SLURM_SHIFTER_BATCH",
+            Self::Entrypoint => "SLURM_SHIFTER_ENTRYPOINT",
+            Self::Workdir => "SLURM_SHIFTER_WORKDIR",
         }
+    }
+
+    /// Whether it has no value: `1` says that it was given.
+    pub fn is_flag(self) -> bool {
+        matches!(self, Self::Batch | Self::Entrypoint)
+    }
+
+    /// Whether it decides what is inside. The others say what runs there and where it starts:
+    /// steps that differ only in them share one UDI.
+    pub fn shapes_the_inside(self) -> bool {
+        !matches!(self, Self::Batch | Self::Entrypoint | Self::Workdir)
     }
 
     /// The variable for the user's default; and what our plugin leaves for slurmctld, Prolog and

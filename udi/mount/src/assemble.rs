@@ -45,7 +45,7 @@ fn in_this_thread(node: &Node, plan: &Plan, site: &Config, opened: &Opened) -> R
     // What the host gives is taken here; the rest happens where there is nothing of the host.
     let files = copied::all(&plan.files)?;
     let links = soname::links(plan);
-    let (sources, mut absent) = source::sources(node, &host, plan, site, opened)?;
+    let (mut sources, mut absent) = source::sources(node, &host, plan, site, opened)?;
     let libraries = Gathered::on_the_host(plan)?;
     let (image, images) = source::base(node, &host, &opened.base)?;
     if plan.writable.is_some()
@@ -76,7 +76,17 @@ fn in_this_thread(node: &Node, plan: &Plan, site: &Config, opened: &Opened) -> R
     for (path, target) in &links {
         over.link(path, target.as_bytes()).map_err(|e| of_image(path, e))?;
     }
-    for (mount, source) in plan.mounts.iter().zip(&sources) {
+    for (mount, source) in plan.mounts.iter().zip(&mut sources) {
+        if mount.flags.yields {
+            // A nicety: an image that has something there, or in the way, does without it.
+            let has_room = |fd: &OwnedFd| {
+                matches!(image.open(mount.target.relative()), Err(Errno::NOENT))
+                    && is_roots(fd)
+                    && over.mount_point(&mount.target, fd).is_ok()
+            };
+            *source = source.take().filter(has_room);
+            continue;
+        }
         match source {
             Some(source) => over.mount_point(&mount.target, source),
             None if absent.iter().any(|absent| absent.is(mount)) => over.place(&mount.target, true),
@@ -133,6 +143,11 @@ fn of_image(path: &GuestPath, error: Error) -> Error {
 fn may_be_own(mount: &Mount) -> bool {
     let is_below = |from: &Path| USUALLY_OWN.iter().any(|directory| from.starts_with(directory));
     mount.is_users() && matches!(&mount.source, Source::Host(from) if is_below(from))
+}
+
+/// Whether nobody but root can have written the file.
+fn is_roots(file: &OwnedFd) -> bool {
+    rustix::fs::fstat(file).is_ok_and(|stat| stat.st_uid == 0 && stat.st_mode & 0o022 == 0)
 }
 
 /// What jobs usually have for themselves where they have anything.

@@ -1,9 +1,8 @@
 //! Whether the plan's modules suit the image.
 
-use udi::{ImageInfo, LOADERS, Plan, Result};
+use udi::{LOADERS, Plan, Result};
 use udi_store::Store;
 
-use crate::fault;
 use crate::guest::Tree;
 
 /// Judges each module that needs something of the image: by what the image says of itself, which
@@ -13,13 +12,7 @@ pub(crate) fn check(plan: &Plan, image: &Tree) -> Result<()> {
         return Ok(());
     }
     let relative = |path: &'static str| path.trim_start_matches('/');
-    let info = match image.read(relative(ImageInfo::PATH)) {
-        Ok(file) => Store::info_in(&file)?,
-        Err(rustix::io::Errno::NOENT) => ImageInfo::default(),
-        Err(errno) => {
-            return Err(fault::site("cannot look at what the image says of itself")(errno));
-        }
-    };
+    let info = Store::info_below(image.top())?;
     let is_there = |path| image.open(relative(path)).is_ok();
     let found: Vec<_> = LOADERS.into_iter().filter(|loader| is_there(loader.path)).collect();
     plan.needs.iter().try_for_each(|needs| needs.judge(&info.platform, &found))

@@ -2,11 +2,13 @@
 
 use std::os::fd::OwnedFd;
 
+use rustix::fs::{Mode, OFlags};
 use rustix::thread::{CapabilitySet, CapabilitySets};
-use udi::Result;
+use udi::{ImageInfo, Result};
+use udi_store::Store;
 
-use crate::fault;
 use crate::late::Late;
+use crate::{fault, namespace, open};
 
 /// A mount namespace that is ready to be entered. It lives as long as this value, a process
 /// inside, or its pin.
@@ -26,6 +28,17 @@ impl Udi {
     pub fn enter(&self) -> Result<()> {
         self.late.enter(&self.namespace, &self.lock)?;
         renounce()
+    }
+
+    /// What the image says of itself.
+    pub fn info(&self) -> Result<ImageInfo> {
+        open::in_thread("info", || {
+            namespace::enter(&self.namespace).map_err(fault::site("cannot enter the image"))?;
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let root = rustix::fs::open("/", flags, Mode::empty())
+                .map_err(fault::bug("cannot open the image's root"))?;
+            Store::info_below(root)
+        })
     }
 
     /// Whether the job's later steps find it.

@@ -1,6 +1,6 @@
 //! What modules run inside, as the user, before the commands of a step's ranks.
 
-use std::ffi::OsString;
+use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
 use std::process::Command;
 
@@ -40,7 +40,7 @@ impl UserHooks {
     }
 
     /// Called by each rank, inside and as the user, with its final environment.
-    pub fn run(&self, environment: &[(OsString, OsString)]) -> Result<()> {
+    pub fn run(&self, environment: &[(&OsStr, &OsStr)]) -> Result<()> {
         // The lock is the process's, and the kernel's to take back when a rank is killed: then the
         // next one runs them.
         self.lock(FlockOperation::LockExclusive)?;
@@ -93,7 +93,7 @@ impl UserHooks {
     }
 }
 
-fn one((module, hook): &(String, Hook), environment: &[(OsString, OsString)]) -> Result<()> {
+fn one((module, hook): &(String, Hook), environment: &[(&OsStr, &OsStr)]) -> Result<()> {
     let name = hook.command.join(" ");
     let failed = |how: String| {
         Error::user(format!("--module={module}: its program {name} {how}")).hint(format!(

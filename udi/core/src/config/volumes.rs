@@ -40,7 +40,7 @@ impl Default for VolumesConfig {
 impl VolumesConfig {
     /// Whether FROM may name the variable.
     pub fn has_variable(&self, name: &str) -> bool {
-        self.variables.iter().any(|pattern| crate::env::matches(pattern, name))
+        self.variables.iter().any(|pattern| crate::env::matches(pattern, name.as_bytes()))
     }
 }
 

@@ -13,6 +13,7 @@ pub(super) fn mounts(name: &str, module: &Module) -> Vec<Mount> {
         slave: of.slave,
         optional: false,
         per_job: false,
+        yields: false,
     };
     mounts
         .map(|mount| Mount {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::{CachePlan, Flags, Mount, Origin, Rights, SiteFile, Source, devices};
+use super::{CachePlan, Flags, Mount, Origin, Plan, Rights, SiteFile, Source, devices};
 use crate::request::cache_directory;
 use crate::{
     Config, Error, GuestPath, Home, HooksConfig, Module, Permissions, Request, Result, Scratch,
@@ -16,7 +16,19 @@ const HOST_TREE: Flags = Flags {
     recursive: true,
     slave: true,
     optional: false,
+    yields: false,
     per_job: true,
+};
+
+/// The program `shifter`, which runs its arguments: for scripts that were written for the original.
+const PROGRAM: Flags = Flags {
+    read_only: true,
+    recursive: false,
+    slave: false,
+    optional: true,
+    yields: true,
+    per_job: false,
+    ..HOST_TREE
 };
 
 /// What every UDI with these modules has.
@@ -44,6 +56,7 @@ fn builtin(site: &Config) -> Result<Vec<Mount>> {
         Scratch::Host => host(path, Flags { per_job: false, optional: true, ..plain }),
         Scratch::Tmpfs(size) => (path.to_owned(), Source::Tmpfs { size, shared: true }, plain),
     };
+    let program = Source::Host(Plan::PROGRAM.into());
     [
         host("/proc", plain),
         host("/sys", plain),
@@ -52,6 +65,7 @@ fn builtin(site: &Config) -> Result<Vec<Mount>> {
         scratch("/var/tmp", site.inside.var_tmp),
         // Munge's socket, the PMIx directories and the batch script's copy are Slurm's own.
         host(&spool, Flags { optional: true, ..plain }),
+        ("/usr/bin/shifter".to_owned(), program, PROGRAM),
     ]
     .into_iter()
     .map(|(path, source, flags)| {

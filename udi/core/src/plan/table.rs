@@ -125,6 +125,7 @@ impl Mount {
             (self.flags.recursive, "rec"),
             (self.flags.slave, "slave"),
             (self.flags.optional, "optional"),
+            (self.flags.yields, "unless-there"),
             (self.rights == Rights::User, "as-user"),
         ];
         let words: Vec<&str> = flags.iter().filter(|(on, _)| *on).map(|(_, word)| *word).collect();

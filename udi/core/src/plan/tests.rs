@@ -56,21 +56,22 @@ fn plan_of(uid: u32, volumes: &str, writable: &str, more: &str) -> Result<Plan> 
 #[test]
 fn the_plan_reads_like_a_mount_table() {
     let expected = "
-TARGET              SOURCE             TYPE   OPTIONS               BECAUSE OF
-/                   store              image  ro                    --image=docker:docker.io/library/x:1@sha256:DIGEST
-/etc/passwd         made               file   -                     every image
-/etc/group          made               file   -                     every image
-/etc/nsswitch.conf  made               file   -                     every image
-/etc/hosts          /etc/hosts         file   optional              every image
-/proc               /proc              bind   rec,slave             every image
-/sys                /sys               bind   rec,slave             every image
-/dev                /dev               bind   dev,rec,slave         every image
-/tmp                /tmp               bind   rec,slave,optional    every image
-/var/tmp            /var/tmp           bind   rec,slave,optional    every image
-/var/spool/slurmd   /var/spool/slurmd  bind   rec,slave,optional    every image
-/home               /home              bind   rec,slave             site
-/opt/site/mpich     /opt/mpich/lib     bind   ro,rec,slave          --module=mpich
-/data               /scratch/me        bind   ro,rec,slave,as-user  --volume=/scratch/me:/data:ro
+TARGET              SOURCE                        TYPE   OPTIONS                   BECAUSE OF
+/                   store                         image  ro                        --image=docker:docker.io/library/x:1@sha256:DIGEST
+/etc/passwd         made                          file   -                         every image
+/etc/group          made                          file   -                         every image
+/etc/nsswitch.conf  made                          file   -                         every image
+/etc/hosts          /etc/hosts                    file   optional                  every image
+/proc               /proc                         bind   rec,slave                 every image
+/sys                /sys                          bind   rec,slave                 every image
+/dev                /dev                          bind   dev,rec,slave             every image
+/tmp                /tmp                          bind   rec,slave,optional        every image
+/var/tmp            /var/tmp                      bind   rec,slave,optional        every image
+/var/spool/slurmd   /var/spool/slurmd             bind   rec,slave,optional        every image
+/usr/bin/shifter    /usr/libexec/shifter/shifter  bind   ro,optional,unless-there  every image
+/home               /home                         bind   rec,slave                 site
+/opt/site/mpich     /opt/mpich/lib                bind   ro,rec,slave              --module=mpich
+/data               /scratch/me                   bind   ro,rec,slave,as-user      --volume=/scratch/me:/data:ro
 "
         .trim_start()
         .replace("DIGEST", &"01".repeat(32));

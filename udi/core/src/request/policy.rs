@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use crate::{
-    Batch, CacheFs, Config, Error, GuestPath, ImageRef, Module, Result, Size, Volume, What, Word,
+    Batch, CacheFs, Config, Error, GuestPath, ImageRef, Module, Result, Size, Start, Volume, What,
+    Word,
 };
 
 /// What to do about an image that may not be had.
@@ -49,15 +50,33 @@ fn check_tmpfs(size: Size, site: &Config) -> std::result::Result<(), String> {
 }
 
 pub(super) fn batch(text: &str, site: &Config) -> Result<bool> {
+    let is_asked = flag(Word::Batch, text)?;
+    if is_asked && site.inside.batch == Batch::Never {
+        return Err(Error::user("--image-batch: this site runs batch scripts on the host")
+            .hint("leave it out, and start programs in the image by srun"));
+    }
+    Ok(is_asked)
+}
+
+pub(super) fn flag(word: Word, text: &str) -> Result<bool> {
     match text {
         "" | "0" => Ok(false),
-        "1" if site.inside.batch == Batch::Never => {
-            Err(Error::user("--image-batch: this site runs batch scripts on the host")
-                .hint("leave it out, and start programs in the image by srun"))
-        }
         "1" => Ok(true),
-        other => Err(Error::user(format!("{}={other}: not 0 or 1", Word::Batch.variable()))
-            .hint("unset it, or use --image-batch")),
+        other => Err(Error::user(format!("{}={other}: not 0 or 1", word.variable()))
+            .hint(format!("unset it, or use --{}", word.option()))),
+    }
+}
+
+pub(super) fn start(text: &str) -> Result<Option<Start>> {
+    match text {
+        "" => Ok(None),
+        "job" => Ok(Some(Start::Job)),
+        "image" => Ok(Some(Start::Image)),
+        path => GuestPath::parse(path).map(|path| Some(Start::At(path))).map_err(|error| {
+            Error::user(format!("--image-workdir={}", error.what())).hint(
+                "name a directory inside, for example /data; image: the image's; job: the job's",
+            )
+        }),
     }
 }
 

@@ -43,6 +43,43 @@ fn a_request_means_the_same_in_any_order() {
 }
 
 #[test]
+fn what_runs_inside_and_where_it_starts_is_part_of_the_request_and_not_of_the_inside() {
+    let parse = |entrypoint: &str, workdir: &str| {
+        let mut texts = Texts::of("x", "", "");
+        texts.set(Word::Entrypoint, Some(entrypoint.into()));
+        texts.set(Word::Workdir, Some(workdir.into()));
+        match Request::parse(&texts, &site())? {
+            Ask::Image(request) => Ok(request),
+            other => panic!("{other:?}"),
+        }
+    };
+    let plain = parse("", "").unwrap();
+    assert!(!plain.entrypoint() && plain.start().is_none());
+    assert_eq!(plain.start_at(&site()), Start::Job);
+    for (entrypoint, workdir, start) in [
+        ("1", "image", Start::Image),
+        ("0", "job", Start::Job),
+        ("1", "/data//x/", Start::At(GuestPath::parse("/data/x").unwrap())),
+    ] {
+        let request = parse(entrypoint, workdir).unwrap();
+        assert_eq!((request.entrypoint(), request.start()), (entrypoint == "1", Some(&start)));
+        assert_eq!(request.identity(), plain.identity());
+        let Ask::Image(again) = Request::parse(&request.to_texts(), &site()).unwrap() else {
+            panic!("no request");
+        };
+        assert_eq!(again, request);
+    }
+    for (entrypoint, workdir, why) in [
+        ("yes", "", "SLURM_SHIFTER_ENTRYPOINT=yes: not 0 or 1"),
+        ("", "data", "--image-workdir=data: a path inside the image must start with /"),
+        ("", "/a/../b", "--image-workdir=/a/../b: a path inside the image must not contain .."),
+    ] {
+        let error: Error = parse(entrypoint, workdir).unwrap_err();
+        assert!(error.what().contains(why), "{error}");
+    }
+}
+
+#[test]
 fn protected_targets_are_refused_by_component() {
     for to in [
         "/",

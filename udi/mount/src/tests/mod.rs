@@ -18,6 +18,7 @@ mod modules;
 mod nfs;
 mod own;
 mod place;
+mod program;
 mod race;
 mod sources;
 mod strange_roots;

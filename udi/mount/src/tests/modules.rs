@@ -1,6 +1,6 @@
 //! What modules put inside, need of an image, and run there.
 
-use std::ffi::OsString;
+use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
@@ -171,7 +171,7 @@ fn user_hooks(world: &World, script: &str, timeout: u64) -> UserHooks {
 
 /// How it went for each of `ranks` ranks of alice's at once.
 fn in_ranks(hooks: &UserHooks, ranks: usize) -> Vec<String> {
-    let environment: Vec<(OsString, OsString)> = vec![("A".into(), "final".into())];
+    let environment = [(OsStr::new("A"), OsStr::new("final"))];
     let rank = || {
         let done = crate::as_account(ALICE, ALICE, &[ALICE], || {
             rustix::thread::set_no_new_privs(true).unwrap();
