@@ -109,6 +109,7 @@ impl Submitted {
         if matches!(self.outcome, Outcome::AsJob) {
             // Else its nodes would take the options for theirs, of which Slurm forwards the last.
             host(spank)?;
+            self.outcome = Outcome::Host;
         }
         let outcome = check(spank, &given)?;
         let texts = match &outcome {

@@ -433,7 +433,7 @@ fn a_component_of_a_heterogeneous_job_may_have_an_image_of_its_own() {
     step("").says("env SLURM_SHIFTER_IMAGE_HET_GROUP_1=local:/srv/b");
     step("give image=local:/srv/c\n")
         .says("env SLURM_SHIFTER_IMAGE=local:/srv/c")
-        .says("env SLURM_SHIFTER_VOLUME=(unset)")
+        .never_says("/x:/y")
         .says("env SLURM_SHIFTER_IMAGE_HET_GROUP_1=(unset)");
     step(volume).says("user: shifter: --volume needs an image").says("init_post_opt = -1");
 }
@@ -453,11 +453,15 @@ fn components_cannot_differ_where_nothing_could_carry_it() {
             run_at_site(NO_STORE, shifter(), script, environment)
                 .says_times(2, "init_post_opt = 0");
         }
-        for other in ["image=a:1", "module=m", "volume=/a:/b"] {
-            let script = format!("{start}give {other}\ncall init_post_opt\n");
+        for (word, value) in [("image", "a:1"), ("module", "m"), ("volume", "/a:/b")] {
+            let script = format!("{start}give {word}={value}\ncall init_post_opt\n");
             run_at_site(NO_STORE, shifter(), script, environment)
-                .says(&format!("user: shifter: --{other}: all components have one request here"))
-                .says(instead)
+                .says(&format!(
+                    "user: shifter: --{word}={value}: all components have one request here"
+                ))
+                .says(&format!(
+                    "user: shifter: hint: move --{word} before the first colon, or {instead}"
+                ))
                 .says("init_post_opt = -1");
         }
     }
@@ -474,9 +478,9 @@ fn on_a_node_a_component_has_its_own_request() {
     let second = step(LOCAL, &[&first[..1], &other[..1], &swapped[..]].concat());
     fails_in_the_ranks(&second, "--image=local:/srv/b");
     let unknown = step(LOCAL, &[first[0], other[0], other[1]]);
-    fails_in_the_ranks(&unknown, "which of them job 7 is");
+    fails_in_the_ranks(&unknown, "the components of this heterogeneous job have");
     // Also after a panic.
     let site = format!("{LOCAL}[node]\ndebug_panic = \"stage\"\n");
     let panicked = step(&site, &[&first[..1], &other[..1], &swapped[..]].concat());
-    fails_in_the_ranks(&panicked, "bug");
+    fails_in_the_ranks(&panicked, "this is a bug");
 }
