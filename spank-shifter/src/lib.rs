@@ -5,6 +5,7 @@
 //! each hook is not decided here but in `slurm`'s one table.
 #![forbid(unsafe_code)]
 
+mod component;
 mod defaults;
 mod dry_run;
 mod entrypoint;
@@ -72,9 +73,9 @@ impl Plugin for Shifter {
         match spank.context() {
             Context::Local | Context::Allocator => {
                 let given = std::mem::take(&mut self.options);
-                match &self.submitted {
+                match &mut self.submitted {
                     None => self.submitted = Some(submit::submit(spank, given)?),
-                    Some(first) => first.again(spank, &given)?,
+                    Some(first) => first.again(spank, given)?,
                 }
                 Ok(())
             }

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use slurm::spank::{Argument, Context, Given, Opt, Spank, StepId};
 use udi::{Error, Result, Texts, Word};
 
-use crate::pyxis;
+use crate::{component, pyxis};
 
 /// What `srun --help` shows; the last ones only where the site wants them.
 pub(crate) const ALL: &[Opt] = &[
@@ -199,7 +199,7 @@ pub(crate) fn asked_for(spank: &Spank<'_>, given: &Given) -> bool {
         Kind::Batch | Kind::Ranks => {}
     }
     // srun has put what it asks for into the step's environment.
-    in_environment.map_or_else(by_options, names_image)
+    in_environment.map_or_else(by_options, names_image) || component::any_names_image(spank)
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use udi::{Ask, Base, Config, Error, Facts, ImageRef, Plan, Request, Result, Word
 use udi_mount::{Ids, JobKey, Node, Opened, Udi, UserHooks};
 use udi_store::provenance;
 
+use crate::component;
 use crate::inside::Inside;
 use crate::options::{self, Kind, Options};
 use crate::submit::VAR_STEP;
@@ -44,12 +45,13 @@ pub(crate) fn stage(spank: &Spank<'_>, given: &Options) -> Result<Where> {
         return Ok(Where::Host);
     }
     given.check_named()?;
-    let in_environment = options::of_environment(spank)?;
     // srun has put the whole request into the environment; its options are there as well, but
     // Slurm forwards only the last of each.
-    let mut texts = match in_environment.get(Word::Image) {
-        Some(_) => in_environment,
-        None => given.texts.clone(),
+    let mut texts = match component::request(spank)? {
+        Some(own) => own,
+        None => Some(options::of_environment(spank)?)
+            .filter(|in_environment| in_environment.get(Word::Image).is_some())
+            .unwrap_or_else(|| given.texts.clone()),
     };
     if kind == Kind::Ranks {
         // What was decided for the script is nothing to its steps.

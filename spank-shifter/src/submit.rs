@@ -11,7 +11,7 @@ use udi_store::{Store, provenance};
 use crate::defaults::{asked, defaults, told_where_from};
 use crate::inside::{RUNTIME, SAID_INSIDE};
 use crate::options::{self, Options};
-use crate::{dry_run, mpirun, slurm_refused};
+use crate::{component, dry_run, mpirun, slurm_refused};
 
 /// Set in a step's environment when its request is not its job's.
 pub(crate) const VAR_STEP: &str = "SLURM_SHIFTER_STEP";
@@ -54,7 +54,7 @@ fn forget_the_request(spank: &mut Spank<'_>) -> Result<()> {
     for name in Word::ALL.map(Word::variable).into_iter().chain(more) {
         spank.unsetenv(name).map_err(slurm_refused)?;
     }
-    Ok(())
+    component::forget(spank)
 }
 
 /// What a command asked for, kept for the further components of a heterogeneous job or step:
@@ -63,6 +63,8 @@ fn forget_the_request(spank: &mut Spank<'_>) -> Result<()> {
 pub(crate) struct Submitted {
     given: Options,
     outcome: Outcome,
+    /// The number of the component that was asked about last.
+    component: u32,
 }
 
 #[derive(Debug)]
@@ -86,25 +88,43 @@ pub(crate) fn submit(spank: &mut Spank<'_>, given: Options) -> Result<Submitted>
     given.check_named()?;
     let outcome = check(spank, &given)?;
     outcome.act(spank, &given)?;
-    Ok(Submitted { given, outcome })
+    Ok(Submitted { given, outcome, component: 0 })
 }
 
 impl Submitted {
-    /// For a further component: what it repeats is fine, anything else is refused, for there is
-    /// no environment of its own to carry it.
-    pub(crate) fn again(&self, spank: &mut Spank<'_>, given: &Options) -> Result<()> {
+    /// For a further component, which may repeat the first one's request, or have its own where the environment can
+    /// carry it to its nodes.
+    pub(crate) fn again(&mut self, spank: &mut Spank<'_>, given: Options) -> Result<()> {
+        self.component += 1;
         given.check_named()?;
-        if let Some((word, value)) = given.not_in(&self.given) {
+        let Some((word, value)) = given.not_in(&self.given) else {
+            // Only what slurmctld is told is each component's own.
+            return match &self.outcome {
+                outcome if given.dry_run => outcome.act(spank, &given),
+                Outcome::Image { texts, of_step: false, .. } => record(spank, texts),
+                _ => Ok(()),
+            };
+        };
+        if let Some(instead) = has_one_request(spank)? {
             let name = word.option();
             return Err(Error::user(format!(
-                "--{name}={value}: all components of a heterogeneous job or step have one request, \
-                 that of the first"
+                "--{name}={value}: all components have one request here, that of the first"
             ))
-            .hint(format!(
-                "move --{name} before the first colon; for another image, start another srun"
-            )));
+            .hint(format!("move --{name} before the first colon, or {instead}")));
         }
-        self.outcome.act(spank, given)
+        if matches!(self.outcome, Outcome::AsJob) {
+            // Else its nodes would take the options for theirs, of which Slurm forwards the last.
+            host(spank)?;
+            self.outcome = Outcome::Host;
+        }
+        let outcome = check(spank, &given)?;
+        let texts = match &outcome {
+            _ if given.dry_run => return outcome.act(spank, &given),
+            Outcome::Image { texts, .. } => texts.clone(),
+            Outcome::AsJob | Outcome::Host => Texts::of("none", "", "").into(),
+        };
+        component::write(spank, self.component, &texts)?;
+        record(spank, &texts)
     }
 
     /// srun has its step: refuses what cannot work in one.
@@ -113,17 +133,34 @@ impl Submitted {
     }
 }
 
+/// What to do instead where components cannot differ: a batch script has the environment of its first component
+/// alone, and in a job nothing tells srun's plugins which component is which.
+fn has_one_request(spank: &Spank<'_>) -> Result<Option<&'static str>> {
+    Ok(match spank.context() {
+        Context::Local if in_a_job(spank)? => Some("start another srun for it, with --het-group"),
+        Context::Allocator if !is_salloc() => {
+            Some("name it in the script: srun --het-group=1 --image=…")
+        }
+        _ => None,
+    })
+}
+
 fn check(spank: &Spank<'_>, given: &Options) -> Result<Outcome> {
     let context = spank.context();
     if given.texts.get(Word::Batch).is_some() {
         has_batch_script(context)?;
     }
     let mut of_job = options::of_environment(spank)?;
+    // A nested sbatch is a new job.
+    let in_a_job = context == Context::Local && in_a_job(spank)?;
+    if in_a_job && !given.texts.is_empty() && component::differ() {
+        // Nobody can say which component's request a step of its own would complete.
+        of_job = Texts::default();
+    }
     if context == Context::Local {
         // Where its job's script runs is decided.
         of_job.set(Word::Batch, None);
     }
-    let in_a_job = in_a_job(spank)?;
     let of_user = match of_job.text(Word::Image) {
         "" | "none" => defaults(spank)?,
         // What a job has asked for is all that its steps have, unless they say otherwise.
@@ -165,16 +202,19 @@ fn check(spank: &Spank<'_>, given: &Options) -> Result<Outcome> {
 
 /// Whether the command starts a script that could run inside.
 fn has_batch_script(context: Context) -> Result<()> {
-    // Slurm tells a plugin no more than whether a command allocates: so do sbatch and salloc.
-    let program = std::env::current_exe().ok();
-    let is_salloc = program.and_then(|path| Some(path.file_name()? == "salloc")) == Some(true);
     match context {
         Context::Local => Err(Error::user("--image-batch: srun has no batch script")
             .hint("leave it out: what srun starts runs inside anyway")),
-        _ if is_salloc => Err(Error::user("--image-batch: salloc has no batch script")
+        _ if is_salloc() => Err(Error::user("--image-batch: salloc has no batch script")
             .hint("leave it out, and start programs in the image by srun")),
         _ => Ok(()),
     }
+}
+
+/// Slurm tells a plugin no more than whether a command allocates: so do sbatch and salloc.
+fn is_salloc() -> bool {
+    let program = std::env::current_exe().ok();
+    program.and_then(|path| Some(path.file_name()? == "salloc")) == Some(true)
 }
 
 impl Outcome {
@@ -190,12 +230,11 @@ impl Outcome {
             Outcome::AsJob => Ok(()),
             Outcome::Host => host(spank),
             Outcome::Image { texts, modules, of_step, .. } => {
+                write(spank, texts, *of_step)?;
                 match modules.as_str() {
-                    "" => spank.unsetenv(provenance::VARIABLE),
-                    modules => spank.setenv(provenance::VARIABLE, modules),
+                    "" => Ok(()),
+                    modules => spank.setenv(provenance::VARIABLE, modules).map_err(slurm_refused),
                 }
-                .map_err(slurm_refused)?;
-                write(spank, texts, *of_step)
             }
         }
     }
@@ -247,13 +286,18 @@ fn find(
 }
 
 fn write(spank: &mut Spank<'_>, texts: &Texts, of_step: bool) -> Result<()> {
+    forget_the_request(spank)?;
     for (word, value) in texts.given() {
         spank.setenv(word.variable(), value).map_err(slurm_refused)?;
     }
     if of_step {
         return spank.setenv(VAR_STEP, "own").map_err(slurm_refused);
     }
-    spank.unsetenv(VAR_STEP).map_err(slurm_refused)?;
+    record(spank, texts)
+}
+
+/// Leaves a request for slurmctld, Prolog and Epilog.
+fn record(spank: &mut Spank<'_>, texts: &Texts) -> Result<()> {
     for (word, value) in texts.given() {
         spank.job_control_setenv(word.short_variable(), value).map_err(|error| {
             Error::bug(format!("cannot record --{} for slurmctld", word.option())).because(error)

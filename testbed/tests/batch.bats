@@ -98,12 +98,14 @@ SCRIPT
 @test "a nested sbatch may ask for itself" {
     run batch --image=debian:12 <<'SCRIPT'
 #!/bin/bash
-job=$(sbatch --parsable --image=tiny:1 --output=nested.out --wrap 'srun sh -c "echo \$SHIFTER_IMAGEREQUEST"')
+job=$(sbatch --parsable --image=tiny:1 --output=nested.out --wrap 'for step in 1 2; do srun sh -c "echo \$SHIFTER_IMAGEREQUEST; readlink /proc/self/ns/mnt"; done')
 until [[ ! $(squeue -h -j "$job") ]]; do sleep 0.1; done
 cat nested.out; rm nested.out
 SCRIPT
     assert_success
-    assert_output docker:docker.io/library/tiny:1
+    assert_line --index 0 docker:docker.io/library/tiny:1
+    # It is a job like any other: its steps share its mounts.
+    assert_equal "${lines[3]}" "${lines[1]}"
 }
 
 @test "salloc gives its shell the request, and the steps in it the image" {

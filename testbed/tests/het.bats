@@ -1,4 +1,4 @@
-# Heterogeneous jobs and steps: several components, one request.
+# Heterogeneous jobs and steps: several components, with one request, or with several.
 load lib
 
 @test "srun A : B runs both components in the image that the first one names" {
@@ -7,18 +7,63 @@ load lib
     assert_output $'docker:docker.io/library/tiny:1\ndocker:docker.io/library/tiny:1'
 }
 
-@test "a component that asks for something else is refused, and none runs" {
-    for other in --image=none --image=debian:12 --volume=/shared:/data --module=greeting; do
-        run alice "srun --image=tiny:1 touch $SCRATCH/ran : $other touch $SCRATCH/ran"
-        assert_failure 1
-        one_message
-        assert_output --partial "shifter: $other: all components of a heterogeneous job or step have one request"
-    done
-    run alice "srun touch $SCRATCH/ran : --image=tiny:1 touch $SCRATCH/ran"
+@test "… or each in an image of its own, or on the host, side by side in one step" {
+    run alice 'say="echo \$SLURM_PROCID \${SHIFTER_IMAGEREQUEST:-host} \$(ls -d /data 2>&1)"
+        srun -Q --image=tiny:1 --volume=/shared:/data sh -c "$say" : --image=debian:12 -n2 sh -c "$say" : --image=none sh -c "$say" : sh -c "$say" | sort'
+    assert_output "0 docker:docker.io/library/tiny:1 /data
+1 docker:docker.io/library/debian:12 /data
+2 docker:docker.io/library/debian:12 /data
+3 host ls: cannot access '/data': No such file or directory
+4 docker:docker.io/library/tiny:1 /data"
+    run alice 'srun sh -c "echo \${SHIFTER_IMAGEREQUEST:-host}" : --image=tiny:1 sh -c "echo \$SHIFTER_IMAGEREQUEST" | sort'
+    assert_output $'docker:docker.io/library/tiny:1\nhost'
+}
+
+@test "… and accounting has the image of each" {
+    run alice 'salloc -Q --image=tiny:1 : --image=debian:12 sh -c "scontrol show job \$SLURM_JOB_ID_HET_GROUP_0; scontrol show job \$SLURM_JOB_ID_HET_GROUP_1" | grep -o "image=[^ ]*"'
+    assert_output $'image=docker:docker.io/library/tiny:1\nimage=docker:docker.io/library/debian:12'
+}
+
+@test "steps of a salloc have the image of the components that they run on; one of their own is for all of these" {
+    run alice 'say="echo \$SHIFTER_IMAGEREQUEST \$(readlink /proc/self/ns/mnt)"
+        salloc -Q -w c1 --image=tiny:1 --volume=/shared:/data : -w c1 --image=debian:12 bash -c "say=\"\$1\"
+            srun -Q --het-group=0,1 sh -c \"\$say\" | sort
+            srun -Q --het-group=1 sh -c \"\$say\"
+            srun -Q --het-group=1 --image=tiny:1 sh -c \"\$say; ls -d /data\"
+            srun -Q --het-group=1 --module=greeting true" - "$say"'
+    assert_line --index 0 --partial 'debian:12'
+    assert_line --index 1 --partial 'tiny:1'
+    # The same component's: one UDI.
+    assert_equal "${lines[2]}" "${lines[0]}"
+    assert_line --index 3 --partial 'tiny:1'
+    refute [ "${lines[3]}" = "${lines[1]}" ]
+    assert_line --partial '/data: No such file'
+    assert_line --partial 'shifter: --module needs an image'
+}
+
+@test "a batch job has one request; each of its components may have steps in an image of their own" {
+    run alice "sbatch --image=tiny:1 -n1 : --image=debian:12 -n1 --wrap 'srun true'"
     assert_failure 1
-    one_message
-    run on ctl ls "$SCRATCH/ran"
-    assert_failure
+    assert_output --partial 'shifter: --image=debian:12: all components have one request here, that of the first'
+    assert_output --partial 'or name it in the script: srun --het-group=1 --image='
+    run on ctl squeue -h -n wrap
+    refute_output
+    run alice '
+        job=$(sbatch --parsable --output=%j.out --image=debian:12 -n1 : -n1 <<"SCRIPT"
+#!/bin/bash
+srun -Q --het-group=0 sh -c "echo \$SLURM_JOB_ID \$SHIFTER_IMAGEREQUEST" &
+srun -Q --het-group=1 --image=tiny:1 sh -c "echo \$SLURM_JOB_ID \$SHIFTER_IMAGEREQUEST" &
+wait
+srun --het-group=0 true : --het-group=1 --image=tiny:1 true
+SCRIPT
+        ) || exit
+        until [[ ! $(squeue -h -j "$job") ]]; do sleep 0.1; done
+        cat "$job.out"; rm "$job.out"'
+    assert_line --partial ' docker:docker.io/library/debian:12'
+    assert_line --partial ' docker:docker.io/library/tiny:1'
+    # Nothing tells srun's plugins which component is which, in a job.
+    assert_output --partial 'shifter: --image=tiny:1: all components have one request here'
+    assert_output --partial 'or start another srun for it, with --het-group'
 }
 
 @test "a heterogeneous job has one image, and a step of all its components may have another" {
@@ -38,12 +83,4 @@ SCRIPT
     assert_equal "$images" "$(printf 'docker:docker.io/library/%s\n' debian:12{,} tiny:1{,} debian:12{,})"
     # The step of its own left the job's UDIs alone.
     assert_equal "$(sed -n 5,6p <<<"$output" | sort)" "$(sed -n 1,2p <<<"$output" | sort)"
-}
-
-@test "sbatch refuses a component with another image, and queues nothing" {
-    run alice "sbatch --image=tiny:1 -n1 : --image=debian:12 -n1 --wrap 'srun true'"
-    assert_failure 1
-    assert_output --partial 'shifter: --image=debian:12: all components of a heterogeneous job or step have one request'
-    run on ctl squeue -h -n wrap
-    refute_output
 }

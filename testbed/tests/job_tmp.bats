@@ -134,3 +134,16 @@ SCRIPT
     assert_output ''
     alice 'rmdir job-fuse'
 }
+
+@test "srun --bcast and sbcast put their file into the job's /tmp, and it is run inside" {
+    run batch -w c1 --image=debian:12 <<'SCRIPT'
+#!/bin/bash
+printf '#!/bin/sh\nimage-only; echo $0\n' >program; chmod +x program
+sbcast program /tmp/sbcast-mine && srun /tmp/sbcast-mine
+srun --bcast=/tmp/bcast-mine ./program
+rm program
+SCRIPT
+    assert_output $'only in the image\n/tmp/sbcast-mine\nonly in the image\n/tmp/bcast-mine'
+    run on c1 sh -c 'ls /tmp | grep cast-mine'
+    assert_failure
+}

@@ -31,3 +31,12 @@ setup() { before=$(state_of_nodes); }
     assert_output --regexp '^ *256 mnt:'
     nothing_is_left "$before"
 }
+
+@test "an array of 200 elements: each is in the image, and knows its number" {
+    run alice 'mkdir -p array && cd array && sbatch --wait --array=1-200 --image=tiny:1 -o array.%a --wrap "srun -Q sh -c \"echo \\\$SLURM_ARRAY_TASK_ID \\\$SHIFTER_IMAGE\"" >/dev/null
+        echo "exit $?"; cat array.* | sort -n; rm array.*; rmdir ../array'
+    assert_line 'exit 0'
+    digest=$(alice 'shifterimg lookup tiny:1')
+    assert_equal "$(tail -n +2 <<<"$output")" "$(printf "%s $digest\n" {1..200})"
+    nothing_is_left "$before"
+}
