@@ -114,6 +114,9 @@ impl Config {
             absolute("mount.from", &mount.from)?;
             mount.target().map_err(|e| format!("mount.to: {}", e.what()))?;
         }
+        for library in self.modules.values().flat_map(|module| &module.library) {
+            absolute("library.from", &library.from)?;
+        }
         for (name, module) in &self.modules {
             let word = |b: u8| b.is_ascii_alphanumeric() || b"-_.+".contains(&b);
             if name == "none" || name.is_empty() || !name.bytes().all(word) {

@@ -7,11 +7,15 @@
 
 mod config;
 mod digest;
+mod elf;
 mod env;
 mod error;
 mod host_path;
 mod image;
 mod info;
+mod ldcache;
+mod libc_abi;
+mod libraries;
 mod module;
 mod path;
 mod plan;
@@ -28,11 +32,15 @@ pub use config::{
     Workdir,
 };
 pub use digest::Digest;
+pub use elf::{Elf, Need, ReadAt};
 pub use env::{Edit, edits};
 pub use error::{Blame, Error, Result};
 pub use host_path::HostPath;
 pub use image::{DockerRef, ImageRef, Names, UserRef};
 pub use info::ImageInfo;
+pub use ldcache::{Entry as LdcacheEntry, LoaderCache, Malformed};
+pub use libc_abi::{GLIBC, Machine, Platform, Version, is_glibc};
+pub use libraries::{Ldcache, Library, Replacement};
 pub use module::{Module, select as select_modules};
 pub use path::GuestPath;
 pub use plan::{Base, CachePlan, Facts, Flags, Mount, Origin, Plan, Rights, SiteFile, Source};

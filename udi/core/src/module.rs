@@ -4,7 +4,7 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 
 use crate::config::{EnvConfig, SiteMount};
-use crate::{Error, Result};
+use crate::{Error, GuestPath, Library, Result};
 
 /// `[modules.NAME]` of the site's configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -20,6 +20,12 @@ pub struct Module {
     pub conflicts: Vec<String>,
     /// Modules that come along with this one.
     pub requires: Vec<String>,
+    /// Directories, as seen inside, whose libraries the image's loader finds before its own.
+    pub ldcache: Vec<GuestPath>,
+    /// Libraries of the host that take the place of the image's.
+    pub library: Vec<Library>,
+    /// Whether an image with an older glibc gets the host's.
+    pub glibc: bool,
     /// Whether jobs get it that name no module.
     pub default: bool,
 }

@@ -7,7 +7,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::request::{ELSEWHERE, check_source, protected, protecting};
-use crate::{CacheFs, Config, Digest, Error, GuestPath, Request, Result, Size, User};
+use crate::{
+    CacheFs, Config, Digest, Error, GuestPath, Ldcache, Replacement, Request, Result, Size, User,
+    libraries,
+};
 use mounts::{files, home, of_the_site, volumes};
 
 /// What is known of the job on this node when the plan is made.
@@ -44,6 +47,12 @@ pub struct Plan {
     pub files: Vec<SiteFile>,
     /// Mounts, in order.
     pub mounts: Vec<Mount>,
+    /// Directories whose libraries the image's loader finds before its own.
+    pub ldcache: Vec<Ldcache>,
+    /// Libraries of the host that take the place of the image's.
+    pub libraries: Vec<Replacement>,
+    /// The module that gives an image with an older glibc the host's.
+    pub glibc: Option<String>,
     /// Where a user's mount may not end up, after symbolic links are resolved.
     pub protected: Vec<GuestPath>,
     /// At or below which directories it may be.
@@ -190,6 +199,9 @@ impl Plan {
             writable: request.writable(),
             files: files(site, &facts.user)?,
             mounts,
+            ldcache: libraries::directories(&modules),
+            libraries: libraries::replacements(&modules),
+            glibc: libraries::glibc(&modules),
             protected: protected(site, &modules),
             allowed: site.volumes.to.clone(),
             user: facts.user.clone(),

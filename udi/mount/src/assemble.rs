@@ -11,11 +11,12 @@ use std::path::Path;
 use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::mount::MoveMountFlags;
-use udi::{Blame, Config, Error, Mount, Plan, Result, SiteFile, Source};
+use udi::{Blame, Config, Error, Mount, Plan, Result, Rights, SiteFile, Source};
 
 use crate::absent::Absent;
 use crate::guest::{SiteLayer, Tree, is_directory};
 use crate::layers::{Layers, Upper};
+use crate::loader::Gathered;
 use crate::node::Node;
 use crate::opened::Opened;
 use crate::proc::Proc;
@@ -44,6 +45,7 @@ fn in_this_thread(node: &Node, plan: &Plan, site: &Config, opened: &Opened) -> R
     // What the host gives is taken here; the rest happens where there is nothing of the host.
     let files = plan.files.iter().map(content).collect::<Result<Vec<_>>>()?;
     let (sources, mut absent) = source::sources(node, &host, plan, site, opened)?;
+    let libraries = Gathered::on_the_host(plan)?;
     let (image, images) = source::base(node, &host, &opened.base)?;
     if plan.writable.is_some()
         && let Err(errno) = idmap::exchange_with_root(&image, &plan.user)
@@ -57,7 +59,9 @@ fn in_this_thread(node: &Node, plan: &Plan, site: &Config, opened: &Opened) -> R
     let namespace = namespace::unshare(&host, &proc)?;
     let layers = Layers::attach(&place, &image)?;
     let image = Tree::new(image, &proc);
+    let mut loader = libraries.for_image(plan, &image, |line| node.log(line))?;
     let mut over = SiteLayer::new(layers.open_site()?, &image)?;
+    loader.prepare(&mut over)?;
     for (file, content) in plan.files.iter().zip(&files) {
         if let Some(content) = content {
             over.put(file.path(), content).map_err(|e| match e.blame() {
@@ -83,6 +87,10 @@ fn in_this_thread(node: &Node, plan: &Plan, site: &Config, opened: &Opened) -> R
     let mut targets = Targets::default();
     let plan = judged_in(plan, &root);
     for (mount, source) in plan.mounts.iter().zip(&sources) {
+        // What root reads, no user may have mounted.
+        if mount.rights == Rights::User {
+            loader.attach(&root, &image, &layers)?;
+        }
         if source.is_none() && !absent.iter().any(|absent| absent.is(mount)) {
             continue;
         }
@@ -101,6 +109,7 @@ fn in_this_thread(node: &Node, plan: &Plan, site: &Config, opened: &Opened) -> R
             done => done?,
         }
     }
+    loader.attach(&root, &image, &layers)?;
     namespace::become_root(root.top())?;
     Ok(Staged { namespace, targets, absent })
 }

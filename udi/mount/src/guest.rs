@@ -6,6 +6,7 @@
 //! that the image has for the directories on the way.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{
@@ -77,7 +78,20 @@ impl<'a> Tree<'a> {
 
     /// Opens what is at `relative`, following links inside the tree only.
     pub(crate) fn open(&self, relative: &str) -> std::result::Result<OwnedFd, Errno> {
-        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        self.open_as(relative, OFlags::PATH)
+    }
+
+    /// The file at `relative`, to be read. It waits for nothing, whatever is there.
+    pub(crate) fn read(&self, relative: &str) -> std::result::Result<File, Errno> {
+        self.open_as(relative, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY).map(File::from)
+    }
+
+    pub(crate) fn open_as(
+        &self,
+        relative: &str,
+        flags: OFlags,
+    ) -> std::result::Result<OwnedFd, Errno> {
+        let flags = flags | OFlags::CLOEXEC;
         let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         let open = || rustix::fs::openat2(&self.top, relative, flags, Mode::empty(), inside);
         // EAGAIN: something was renamed or mounted anywhere on the node while `..` was walked,

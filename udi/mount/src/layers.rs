@@ -1,5 +1,6 @@
 //! The layers of a UDI's root, and the overlay of them.
 
+use std::io::Write;
 use std::os::fd::OwnedFd;
 
 use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, Uid};
@@ -47,6 +48,17 @@ impl Layers {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         rustix::fs::openat(&self.work, "site", flags, Mode::empty())
             .map_err(fault::bug("cannot open a layer"))
+    }
+
+    /// A file beside the layers, to be mounted in the merged tree: nobody writes it any more.
+    pub(crate) fn file(&self, name: &str, content: &[u8]) -> Result<OwnedFd> {
+        let failed = || fault::site(format!("cannot make {name}"));
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&self.work, name, flags, Mode::from_raw_mode(0o644));
+        let mut file = std::fs::File::from(file.map_err(failed())?);
+        file.write_all(content)
+            .map_err(|e| udi::Error::admin(format!("cannot write {name}")).because(e))?;
+        crate::loader::detached(&file).map_err(failed())
     }
 
     /// Adds a layer above, in memory of its own. Its top is the merged tree's: as the image's, or

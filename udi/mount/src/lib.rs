@@ -20,6 +20,7 @@ mod kernel;
 mod kind;
 mod late;
 mod layers;
+mod loader;
 mod local;
 mod loopdev;
 mod mountinfo;
@@ -43,5 +44,9 @@ pub use crate::open::{as_account, open_image};
 pub use crate::opened::{BaseFile, Opened};
 pub use crate::udi::Udi;
 
+/// Shared libraries as tests make them.
+#[cfg(test)]
+#[path = "../../core/src/elf/made.rs"]
+mod made;
 #[cfg(test)]
 mod tests;

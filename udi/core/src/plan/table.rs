@@ -3,8 +3,8 @@
 use std::fmt;
 
 use super::{Base, CachePlan, Mount, Origin, Plan, Rights, SiteFile, Source};
-use crate::Word;
 use crate::error::printable;
+use crate::{Ldcache, Replacement, Word};
 
 impl fmt::Display for Plan {
     /// A mount table with the origin of each line: what a dry run shows, and what users paste
@@ -18,6 +18,7 @@ impl fmt::Display for Plan {
         }
         rows.extend(self.files.iter().map(file_row));
         rows.extend(self.mounts.iter().map(Mount::row));
+        rows.extend(self.for_the_loader());
         let mut widths = [0; 5];
         for cells in &rows {
             for (width, cell) in widths.iter_mut().zip(cells) {
@@ -38,6 +39,9 @@ const WIDEST: usize = 40;
 
 /// Where an image comes from: its name, with the digest, is in the last column.
 const STORE: &str = "store";
+
+/// Where the loader looks libraries up.
+const LDCACHE: &str = "/etc/ld.so.cache";
 
 /// A line of the table: where, what, its type, how, because of whom.
 type Row = [String; 5];
@@ -65,6 +69,25 @@ impl Plan {
             Base::Local(path) => path.as_str(),
         };
         row("/", source, "image", "ro", format!("--{}={}", Word::Image.option(), self.name))
+    }
+
+    /// What the image's loader finds; where that is in the image is found out there.
+    fn for_the_loader(&self) -> Vec<Row> {
+        let because = |module: &str| Origin::Module(module.to_owned()).to_string();
+        let mut rows = Vec::new();
+        for Replacement { from, optional, module } in &self.libraries {
+            let name = from.file_name().map_or(String::new(), |n| n.to_string_lossy().into_owned());
+            let options = if *optional { "optional" } else { "" };
+            let source = from.display().to_string();
+            rows.push(row(&name, source, "library", options, because(module)));
+        }
+        if let Some(module) = &self.glibc {
+            rows.push(row("glibc", "the host's, if newer", "library", "", because(module)));
+        }
+        for Ldcache { directory, module } in &self.ldcache {
+            rows.push(row(LDCACHE, directory.as_str(), "ldcache", "", because(module)));
+        }
+        rows
     }
 }
 

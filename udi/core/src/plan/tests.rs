@@ -133,3 +133,27 @@ fn a_symlink_of_the_image_cannot_lead_a_volume_to_a_protected_place() {
 fn root_is_refused_unless_the_site_allows_it() {
     assert_eq!(plan(0).unwrap_err().blame(), crate::Blame::User);
 }
+
+#[test]
+fn what_the_loader_finds_stands_below_the_mounts() {
+    let mut plan = plan(1001).unwrap();
+    let (module, directory) = ("gpu".to_owned(), GuestPath::parse("/opt/gpu/lib").unwrap());
+    plan.glibc = Some(module.clone());
+    plan.libraries = vec![Replacement {
+        from: "/opt/mpi/libmpi.so.12".into(),
+        optional: true,
+        module: module.clone(),
+    }];
+    plan.ldcache = vec![Ldcache { directory, module }];
+    let table = plan.to_string();
+    let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+    let last: Vec<String> = table.lines().rev().take(3).map(words).collect();
+    assert_eq!(
+        last,
+        [
+            "/etc/ld.so.cache /opt/gpu/lib ldcache - --module=gpu",
+            "glibc the host's, if newer library - --module=gpu",
+            "libmpi.so.12 /opt/mpi/libmpi.so.12 library optional --module=gpu",
+        ]
+    );
+}

@@ -10,6 +10,7 @@ mod hostile;
 mod inside;
 mod jobs_files;
 mod jobs_own;
+mod libraries;
 mod life;
 #[cfg(any(feature = "guest", clippy))]
 mod nfs;
@@ -18,5 +19,5 @@ mod place;
 mod race;
 mod sources;
 mod strange_roots;
-mod world;
+pub(crate) mod world;
 mod writable;

@@ -77,6 +77,10 @@ impl World {
     }
 
     pub(crate) fn file(&self, path: &str, content: &str) -> String {
+        self.bytes(path, content.as_bytes())
+    }
+
+    pub(crate) fn bytes(&self, path: &str, content: &[u8]) -> String {
         std::fs::write(self.at(path), content).unwrap();
         self.at(path)
     }
@@ -232,7 +236,7 @@ pub(crate) struct Image {
 #[derive(Clone)]
 enum Entry {
     Directory,
-    File(String),
+    File(Vec<u8>),
     Link(String),
 }
 
@@ -254,6 +258,10 @@ impl Image {
 
     pub(crate) fn file(self, path: &str, content: &str) -> Self {
         self.with(path, Entry::File(content.into()), 0o644)
+    }
+
+    pub(crate) fn bytes(self, path: &str, content: Vec<u8>) -> Self {
+        self.with(path, Entry::File(content), 0o644)
     }
 
     pub(crate) fn executable(self, path: &str, content: &str, mode: u16) -> Self {
@@ -283,8 +291,8 @@ impl Image {
             let header = NodeHeader { permissions: *permissions, ..NodeHeader::default() };
             match entry {
                 Entry::Directory => writer.push_dir(path, header).unwrap(),
-                Entry::File(text) => {
-                    writer.push_file(Cursor::new(text.clone()), path, header).unwrap();
+                Entry::File(content) => {
+                    writer.push_file(Cursor::new(content.clone()), path, header).unwrap();
                 }
                 Entry::Link(to) => writer.push_symlink(to, path, header).unwrap(),
             }

@@ -1,0 +1,197 @@
+//! What a module gives the image's dynamic loader: libraries of the host in place of the image's,
+//! and a cache in which it finds those that modules mount.
+//!
+//! Nothing of the image is run for it. What the host gives is opened while the staging thread is
+//! in the host's namespace ([`Gathered`]), what of it fits is decided by looking into the image
+//! ([`Loader`]), and it is attached before anything of the user's, so that root reads no file that
+//! a user mounted.
+
+mod choose;
+mod directory;
+mod host;
+mod image;
+
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+
+use rustix::io::Errno;
+use rustix::mount::{MountAttrFlags, MoveMountFlags, OpenTreeFlags};
+use udi::{Blame, Error, GuestPath, LoaderCache, Plan, Platform, ReadAt, Result};
+
+use crate::fault;
+use crate::guest::{SiteLayer, Tree};
+use crate::layers::Layers;
+use crate::sys::{self, MountAttr};
+use image::OfImage;
+
+pub(crate) use host::Gathered;
+
+/// Where glibc's loader looks libraries up.
+const CACHE: &str = "/etc/ld.so.cache";
+
+/// Where libraries of the host are that the image lacks.
+const ADDED: &str = "/.shifter/lib";
+
+/// What is attached for the image's loader.
+#[derive(Debug)]
+pub(crate) struct Loader {
+    platform: Platform,
+    /// Files of the host, not attached yet, and where they go.
+    placed: Vec<(OwnedFd, Vec<GuestPath>)>,
+    /// Directories whose libraries are added to the cache, the first before the others.
+    directories: Vec<GuestPath>,
+    /// What the loader finds; nothing if the image's own cache stays as it is.
+    cache: Option<LoaderCache>,
+}
+
+impl Gathered {
+    /// Decides what the image gets of it, and what its loader must find. `log` is the node's.
+    pub(crate) fn for_image(self, plan: &Plan, image: &Tree, log: impl Fn(&str)) -> Result<Loader> {
+        let mut directories: Vec<_> = plan.ldcache.iter().map(|it| it.directory.clone()).collect();
+        let Some(platform) = Platform::of(std::env::consts::ARCH) else {
+            return Err(Error::admin(format!(
+                "modules cannot bring libraries to a node of the kind {}",
+                std::env::consts::ARCH
+            ))
+            .hint("take ldcache, library and glibc out of the module"));
+        };
+        let none = Loader { platform, placed: vec![], directories: vec![], cache: None };
+        if directories.is_empty() && self.is_empty() {
+            return Ok(none);
+        }
+        let of_image = OfImage::look(image, platform)?;
+        let chosen = choose::choose(&self, &of_image, plan)?;
+        chosen.notes.iter().for_each(|note| log(note));
+        let placed = self.take(chosen.placed)?;
+        if chosen.adds {
+            directories.push(GuestPath::parse(ADDED)?);
+        }
+        if directories.is_empty() {
+            return Ok(Loader { placed, ..none });
+        }
+        let Some(cache) = of_image.into_cache(&log) else {
+            let names: Vec<&str> = plan.ldcache.iter().map(|it| it.module.as_str()).collect();
+            log(&format!(
+                "--module={}: the image has no {}, so nothing in it reads {CACHE}: its programs \
+                 find the module's libraries only by LD_LIBRARY_PATH",
+                names.join(","),
+                platform.loader
+            ));
+            return Ok(Loader { placed, ..none });
+        };
+        Ok(Loader { platform, placed, directories, cache: Some(cache) })
+    }
+}
+
+impl Loader {
+    /// Makes what is mounted on, where the image lacks it.
+    pub(crate) fn prepare(&self, over: &mut SiteLayer) -> Result<()> {
+        for target in self.placed.iter().flat_map(|(_, targets)| targets) {
+            over.place(target, false)?;
+        }
+        match self.cache {
+            // Also where the image has a link or a directory of that name.
+            Some(_) => over.put(&GuestPath::parse(CACHE)?, b"").map_err(|e| match e.blame() {
+                Blame::User => fault::unusable(format!("{CACHE} by way of {}", e.what())),
+                _ => e,
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// Attaches everything to the UDI's root, where the site's mounts are already; the second time
+    /// there is nothing left to do.
+    pub(crate) fn attach(&mut self, root: &Tree, image: &Tree, layers: &Layers) -> Result<()> {
+        for (tree, targets) in self.placed.drain(..) {
+            for (nth, target) in targets.iter().enumerate() {
+                match nth {
+                    0 => attach(root, target, &tree)?,
+                    // What is attached here can be copied, which the host's no longer can.
+                    _ => attach(root, target, &copy(&tree, target)?)?,
+                }
+            }
+        }
+        if let Some(mut cache) = self.cache.take() {
+            let mut found = Vec::new();
+            for directory in &self.directories {
+                found.extend(directory::entries(root, image, directory, self.platform)?);
+            }
+            cache.put(found);
+            let file = layers.file("ld.so.cache", &cache.write())?;
+            attach(root, &GuestPath::parse(CACHE)?, &file)?;
+        }
+        Ok(())
+    }
+}
+
+fn copy(tree: &OwnedFd, target: &GuestPath) -> Result<OwnedFd> {
+    detached(tree).map_err(fault::site(format!("cannot mount a library on {target}")))
+}
+
+fn attach(root: &Tree, target: &GuestPath, tree: &OwnedFd) -> Result<()> {
+    let onto = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    let place = root.open(target.relative());
+    place
+        .and_then(|place| rustix::mount::move_mount(tree, "", &place, "", onto))
+        .map_err(fault::site(format!("cannot mount a library on {target}")))
+}
+
+/// A copy of the mount of one file that nobody can write by it; not attached anywhere.
+pub(crate) fn detached(file: impl AsFd) -> std::result::Result<OwnedFd, Errno> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_EMPTY_PATH;
+    let tree = rustix::mount::open_tree(file, "", flags)?;
+    let set = MountAttrFlags::MOUNT_ATTR_RDONLY
+        | MountAttrFlags::MOUNT_ATTR_NOSUID
+        | MountAttrFlags::MOUNT_ATTR_NODEV;
+    let propagation = libc::MS_PRIVATE;
+    let attr = MountAttr { set: u64::from(set.bits()), propagation, ..MountAttr::default() };
+    sys::mount_setattr(&tree, attr)?;
+    Ok(tree)
+}
+
+/// An open file as ELF files are read.
+struct Open<'a>(&'a File);
+
+impl ReadAt for Open<'_> {
+    fn read_at(&self, offset: u64, length: usize) -> Vec<u8> {
+        let mut bytes = vec![0; length];
+        let mut filled = 0;
+        while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+            match self.0.read_at(rest, offset.saturating_add(filled as u64)) {
+                Ok(read @ 1..) => filled += read,
+                _ => break,
+            }
+        }
+        bytes.truncate(filled);
+        bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    #[test]
+    fn a_cache_written_by_us_reads_as_ldconfigs() {
+        let list = |file: &str| {
+            let out = Command::new("/sbin/ldconfig").args(["-p", "-C", file]).output().unwrap();
+            assert!(out.status.success(), "{out:?}");
+            // Without the file's name, and who made it.
+            let text = String::from_utf8(out.stdout).unwrap();
+            text.lines()
+                .filter(|line| line.starts_with('\t'))
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        };
+        let cache = LoaderCache::parse(&std::fs::read(CACHE).unwrap()).unwrap();
+        let written = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(written.path(), cache.write()).unwrap();
+        let ours = list(written.path().to_str().unwrap());
+        assert_eq!(ours, list(CACHE));
+        assert!(ours.iter().any(|line| line.contains("libc.so.6")), "{ours:?}");
+    }
+}
