@@ -19,6 +19,6 @@ fuzz_target!(|bytes: &[u8]| {
         let names = elf.soname().into_iter().chain(elf.needed()).chain(elf.defines());
         let needs = elf.needs().into_iter().flat_map(|need| [need.of, need.version]);
         assert!(names.chain(needs).all(|name| !name.is_empty() && !name.contains('/')));
-        let _ = (elf.search_path(), elf.machine());
+        let _ = (elf.search_path(), elf.machine(), elf.symbols());
     }
 });

@@ -91,6 +91,9 @@ pub(super) fn site_files(host: &Host) -> Look {
         for mount in &module.mount {
             wanted.push((&mount.from, format!("module {name}"), mount.optional));
         }
+        for library in &module.library {
+            wanted.push((&library.from, format!("module {name}"), false));
+        }
     }
     for source in config.etc.replace.values() {
         wanted.push((source, "[etc]".into(), false));

@@ -3,6 +3,8 @@
 //! The file may be an image's, so anything may stand in it: every offset is checked, and every
 //! table has an end. Only files in the byte order of today's machines (little) are understood.
 
+use std::collections::BTreeSet;
+
 use crate::libc_abi::Machine;
 
 /// Bytes of a file, wherever they are.
@@ -27,6 +29,15 @@ pub struct Need {
     pub version: String,
 }
 
+/// The symbols by which libraries are bound to each other, without their versions.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Symbols {
+    /// Those that others must define.
+    pub needed: BTreeSet<String>,
+    /// Those that it defines.
+    pub defined: BTreeSet<String>,
+}
+
 /// A shared library's file.
 #[derive(Debug)]
 pub struct Elf<'a, R: ?Sized> {
@@ -43,6 +54,9 @@ pub struct Elf<'a, R: ?Sized> {
 const MOST_PARTS: usize = 128;
 const MOST_TAGS: usize = 4096;
 const MOST_VERSIONS: usize = 4096;
+/// libtorch has 150,000.
+const MOST_SYMBOLS: usize = 1 << 19;
+const MOST_STRINGS: usize = 64 << 20;
 const LONGEST_NAME: usize = 255;
 const LONGEST_PATHS: usize = 8192;
 
@@ -192,6 +206,72 @@ impl<'a, R: ReadAt + ?Sized> Elf<'a, R> {
         defined
     }
 
+    /// The symbols that it needs and defines.
+    pub fn symbols(&self) -> Symbols {
+        let mut symbols = Symbols::default();
+        let table = self.value(6).and_then(|address| self.offset_of(address));
+        let strings = self.value(5).and_then(|address| self.offset_of(address));
+        let length = self.value(10).and_then(|length| usize::try_from(length).ok());
+        let (Some(table), Some(strings), Some(length)) = (table, strings, length) else {
+            return symbols;
+        };
+        let strings = self.bytes.read_at(strings, length.min(MOST_STRINGS));
+        let size = if self.wide { 24 } else { 16 };
+        let (kind_at, section_at) = if self.wide { (4, 6) } else { (12, 14) };
+        let count = self.symbol_count().unwrap_or(0).min(MOST_SYMBOLS);
+        for symbol in self.bytes.read_at(table, count * size).chunks_exact(size) {
+            let name = u32_at(symbol, 0).and_then(|at| text_in(&strings, at));
+            let (Some(name), Some(kind), Some(section)) =
+                (name, symbol.get(kind_at), u16_at(symbol, section_at))
+            else {
+                continue;
+            };
+            let (local, global) = (0, 1);
+            match (section, kind >> 4) {
+                _ if name.is_empty() => {}
+                (0, binding) if binding == global => drop(symbols.needed.insert(name.to_owned())),
+                // Without a weak one it does, too.
+                (0, _) => {}
+                (_, binding) if binding != local => drop(symbols.defined.insert(name.to_owned())),
+                _ => {}
+            }
+        }
+        symbols
+    }
+
+    /// How many symbols there are: only the tables to find them by name tell.
+    fn symbol_count(&self) -> Option<usize> {
+        if let Some(table) = self.value(4).and_then(|address| self.offset_of(address)) {
+            return usize::try_from(u32_at(&self.bytes.read_at(table, 8), 4)?).ok();
+        }
+        let table = self.value(0x6fff_fef5).and_then(|address| self.offset_of(address))?;
+        let head = self.bytes.read_at(table, 16);
+        let (buckets, first, filter) = (u32_at(&head, 0)?, u32_at(&head, 4)?, u32_at(&head, 8)?);
+        let word = if self.wide { 8 } else { 4 };
+        let buckets_at = table.checked_add(16)?.checked_add(u64::from(filter) * word)?;
+        let count = usize::try_from(buckets).ok()?.min(MOST_SYMBOLS);
+        let starts = self.bytes.read_at(buckets_at, count * 4);
+        let last = starts.chunks_exact(4).filter_map(|start| u32_at(start, 0)).max()?;
+        if last < first {
+            return usize::try_from(first).ok();
+        }
+        // The chain of the last bucket ends where a mark is, and with it the table.
+        let chains = buckets_at.checked_add(u64::from(buckets) * 4)?;
+        let mut at = chains.checked_add(u64::from(last - first) * 4)?;
+        let mut end = usize::try_from(last).ok()?;
+        while end < MOST_SYMBOLS {
+            let chain = self.bytes.read_at(at, 1024);
+            let mut links = chain.chunks_exact(4);
+            let count = links.len();
+            match links.position(|link| u32_at(link, 0).is_some_and(|link| link & 1 == 1)) {
+                Some(more) => return Some(end + more + 1),
+                None if count == 0 => return Some(end),
+                None => (at, end) = (at.checked_add(1024)?, end + count),
+            }
+        }
+        Some(end)
+    }
+
     fn value(&self, wanted: u64) -> Option<u64> {
         // In a narrow file these tags have no upper half either.
         self.dynamic.iter().find(|(tag, _)| *tag == wanted).map(|(_, value)| *value)
@@ -223,6 +303,12 @@ impl<'a, R: ReadAt + ?Sized> Elf<'a, R> {
     pub fn is_wide(&self) -> bool {
         self.wide
     }
+}
+
+fn text_in(strings: &[u8], at: u32) -> Option<&str> {
+    let rest = strings.get(usize::try_from(at).ok()?..)?;
+    let end = rest.iter().position(|byte| *byte == 0)?;
+    std::str::from_utf8(rest.get(..end)?).ok()
 }
 
 /// Whether `text` can be the name of a library: one component of a path, in plain ASCII.

@@ -32,7 +32,7 @@ pub use config::{
     Workdir,
 };
 pub use digest::Digest;
-pub use elf::{Elf, Need, ReadAt};
+pub use elf::{Elf, Need, ReadAt, Symbols};
 pub use env::{Edit, edits};
 pub use error::{Blame, Error, Result};
 pub use host_path::HostPath;

@@ -220,6 +220,11 @@ impl Plan {
         Ok(mounts)
     }
 
+    /// Whether the image's loader gets anything.
+    pub fn wants_libraries(&self) -> bool {
+        !self.ldcache.is_empty() || !self.libraries.is_empty() || self.glibc.is_some()
+    }
+
     /// Whether a user's mount may be at `resolved`, where symbolic links led it.
     pub fn check_target(&self, mount: &Mount, resolved: &GuestPath) -> Result<()> {
         let Origin::Volume(typed) = &mount.origin else {

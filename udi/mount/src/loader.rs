@@ -34,32 +34,37 @@ const CACHE: &str = "/etc/ld.so.cache";
 const ADDED: &str = "/.shifter/lib";
 
 /// What is attached for the image's loader.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Loader {
-    platform: Platform,
     /// Files of the host, not attached yet, and where they go.
     placed: Vec<(OwnedFd, Vec<GuestPath>)>,
-    /// Directories whose libraries are added to the cache, the first before the others.
+    /// A cache to be made; nothing if the image's own stays as it is.
+    cache: Option<Completed>,
+}
+
+/// The image's cache, to be completed.
+#[derive(Debug)]
+struct Completed {
+    cache: LoaderCache,
+    platform: Platform,
+    /// Directories whose libraries are added, the first before the others.
     directories: Vec<GuestPath>,
-    /// What the loader finds; nothing if the image's own cache stays as it is.
-    cache: Option<LoaderCache>,
 }
 
 impl Gathered {
     /// Decides what the image gets of it, and what its loader must find. `log` is the node's.
     pub(crate) fn for_image(self, plan: &Plan, image: &Tree, log: impl Fn(&str)) -> Result<Loader> {
-        let mut directories: Vec<_> = plan.ldcache.iter().map(|it| it.directory.clone()).collect();
-        let Some(platform) = Platform::of(std::env::consts::ARCH) else {
-            return Err(Error::admin(format!(
-                "modules cannot bring libraries to a node of the kind {}",
-                std::env::consts::ARCH
-            ))
-            .hint("take ldcache, library and glibc out of the module"));
-        };
-        let none = Loader { platform, placed: vec![], directories: vec![], cache: None };
-        if directories.is_empty() && self.is_empty() {
-            return Ok(none);
+        if !plan.wants_libraries() {
+            return Ok(Loader::default());
         }
+        let Some(platform) = Platform::of(std::env::consts::ARCH) else {
+            let kind = std::env::consts::ARCH;
+            let what = format!("modules cannot bring libraries to a node of the kind {kind}");
+            return Err(
+                Error::admin(what).hint("take ldcache, library and glibc out of the module")
+            );
+        };
+        let mut directories: Vec<_> = plan.ldcache.iter().map(|it| it.directory.clone()).collect();
         let of_image = OfImage::look(image, platform)?;
         let chosen = choose::choose(&self, &of_image, plan)?;
         chosen.notes.iter().for_each(|note| log(note));
@@ -68,19 +73,20 @@ impl Gathered {
             directories.push(GuestPath::parse(ADDED)?);
         }
         if directories.is_empty() {
-            return Ok(Loader { placed, ..none });
+            return Ok(Loader { placed, cache: None });
         }
         let Some(cache) = of_image.into_cache(&log) else {
-            let names: Vec<&str> = plan.ldcache.iter().map(|it| it.module.as_str()).collect();
+            let mut names: Vec<&str> = plan.ldcache.iter().map(|it| it.module.as_str()).collect();
+            names.dedup();
             log(&format!(
                 "--module={}: the image has no {}, so nothing in it reads {CACHE}: its programs \
                  find the module's libraries only by LD_LIBRARY_PATH",
                 names.join(","),
                 platform.loader
             ));
-            return Ok(Loader { placed, ..none });
+            return Ok(Loader { placed, cache: None });
         };
-        Ok(Loader { platform, placed, directories, cache: Some(cache) })
+        Ok(Loader { placed, cache: Some(Completed { cache, platform, directories }) })
     }
 }
 
@@ -112,10 +118,10 @@ impl Loader {
                 }
             }
         }
-        if let Some(mut cache) = self.cache.take() {
+        if let Some(Completed { mut cache, platform, directories }) = self.cache.take() {
             let mut found = Vec::new();
-            for directory in &self.directories {
-                found.extend(directory::entries(root, image, directory, self.platform)?);
+            for directory in &directories {
+                found.extend(directory::entries(root, image, directory, platform)?);
             }
             cache.put(found);
             let file = layers.file("ld.so.cache", &cache.write())?;
@@ -193,5 +199,30 @@ mod tests {
         let ours = list(written.path().to_str().unwrap());
         assert_eq!(ours, list(CACHE));
         assert!(ours.iter().any(|line| line.contains("libc.so.6")), "{ours:?}");
+    }
+
+    #[test]
+    fn this_machines_own_libraries_are_understood() {
+        let platform = Platform::of(std::env::consts::ARCH).unwrap();
+        let cache = LoaderCache::parse(&std::fs::read(CACHE).unwrap()).unwrap();
+        let open = |soname: &str| {
+            let path = cache.find(soname, platform.flags).next().unwrap();
+            File::open(path).unwrap()
+        };
+        let libc = open("libc.so.6");
+        let libc = Open(&libc);
+        let libc = udi::Elf::read(&libc).unwrap();
+        assert!(platform.loads(libc.machine()));
+        assert_eq!(libc.soname().unwrap(), "libc.so.6");
+        assert!(libc.defines().iter().any(|version| version == "GLIBC_2.17"));
+        let symbols = libc.symbols();
+        assert!(symbols.defined.contains("malloc") && symbols.defined.len() > 2000);
+        let libm = open("libm.so.6");
+        let libm = Open(&libm);
+        let libm = udi::Elf::read(&libm).unwrap();
+        assert!(libm.needed().iter().any(|soname| soname == "libc.so.6"));
+        assert!(libm.needs().iter().any(|need| need.of == "libc.so.6"));
+        assert!(libm.symbols().needed.iter().all(|symbol| !symbol.is_empty()));
+        assert!(libm.symbols().defined.contains("cos"));
     }
 }

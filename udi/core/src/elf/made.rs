@@ -9,6 +9,9 @@ pub(crate) struct Made<'a> {
     /// Sonames, and a version that it needs of each.
     pub(crate) needs: &'a [(&'a str, &'a str)],
     pub(crate) defines: &'a [&'a str],
+    /// Symbols that it needs, and those that it defines.
+    pub(crate) takes: &'a [&'a str],
+    pub(crate) gives: &'a [&'a str],
     /// `e_machine`; 0 is this machine's.
     pub(crate) machine: u16,
     pub(crate) narrow: bool,
@@ -44,12 +47,27 @@ impl Made<'_> {
             let next = if nth + 1 < self.defines.len() { 28 } else { 0 };
             words(&mut defines, &[1, 1, 0, 20, next, string(version) as u32, 0]);
         }
+        // The first symbol is none.
+        let mut symbols = vec![0; if self.narrow { 16 } else { 24 }];
+        let takes = self.takes.iter().map(|name| (name, 0));
+        for (name, section) in takes.chain(self.gives.iter().map(|name| (name, 1_u32))) {
+            let name = string(name) as u32;
+            match self.narrow {
+                true => words(&mut symbols, &[name, 0, 0, 0x10 | section << 16]),
+                false => words(&mut symbols, &[name, 0x10 | section << 16, 0, 0, 0, 0]),
+            }
+        }
+        let count = 1 + self.takes.len() + self.gives.len();
+        let mut hash = Vec::new();
+        words(&mut hash, &[1, count as u32, 0]);
         let (head, part, tag) = if self.narrow { (52, 32, 8) } else { (64, 56, 16) };
         let dynamic = head + 2 * part;
-        let count = tags.len() + 1 + 2 * 2 + 2;
+        let count = tags.len() + 1 + 2 * 2 + 4;
         let needs_at = dynamic + count * tag;
         let defines_at = needs_at + needs.len();
-        let strings_at = defines_at + defines.len();
+        let symbols_at = defines_at + defines.len();
+        let hash_at = symbols_at + symbols.len();
+        let strings_at = hash_at + hash.len();
         let address = |at: usize| at as u64 + 0x1000;
         if !needs.is_empty() {
             tags.extend([(0x6fff_fffe, address(needs_at)), (0x6fff_ffff, 1)]);
@@ -57,6 +75,7 @@ impl Made<'_> {
         if !defines.is_empty() {
             tags.extend([(0x6fff_fffc, address(defines_at)), (0x6fff_fffd, 1)]);
         }
+        tags.extend([(6, address(symbols_at)), (4, address(hash_at))]);
         tags.extend([(5, address(strings_at)), (10, strings.len() as u64)]);
         let size = strings_at + strings.len();
 
@@ -84,7 +103,8 @@ impl Made<'_> {
             self.long(&mut file, &[*tag, *value]);
         }
         file.resize(needs_at, 0);
-        file.extend(needs.into_iter().chain(defines).chain(strings));
+        let rest = needs.into_iter().chain(defines).chain(symbols).chain(hash).chain(strings);
+        file.extend(rest);
         file
     }
 

@@ -9,6 +9,8 @@ const LIBRARY: Made<'static> = Made {
     runpath: "$ORIGIN/../lib:/opt/x",
     needs: &[("libc.so.6", "GLIBC_2.34"), ("libgfortran.so.5", "GFORTRAN_8")],
     defines: &["libmpich.so.12", "MPICH_1"],
+    takes: &["ucp_init", "malloc"],
+    gives: &["MPI_Init", "MPI_Finalize"],
     machine: 62,
     narrow: false,
 };
@@ -25,6 +27,9 @@ fn a_library_says_its_name_and_what_it_needs() {
             |(of, version): &(&str, &str)| Need { of: (*of).into(), version: (*version).into() };
         assert_eq!(elf.needs(), LIBRARY.needs.iter().map(need).collect::<Vec<_>>());
         assert_eq!(elf.defines(), LIBRARY.defines);
+        let symbols = elf.symbols();
+        assert_eq!(symbols.needed, ["malloc", "ucp_init"].map(str::to_owned).into());
+        assert_eq!(symbols.defined, ["MPI_Finalize", "MPI_Init"].map(str::to_owned).into());
         let here = Platform::of("x86_64").unwrap();
         assert_eq!(here.loads(elf.machine()), !narrow);
     }
@@ -70,8 +75,8 @@ proptest! {
     #[test]
     fn no_file_is_a_crash(
         bytes in prop::collection::vec(any::<u8>(), 0..80),
-        changes in prop::collection::vec((0_usize..700, any::<u8>()), 0..8),
-        cut in 0_usize..700,
+        changes in prop::collection::vec((0_usize..900, any::<u8>()), 0..8),
+        cut in 0_usize..900,
         narrow: bool,
     ) {
         let mut made = Made { narrow, ..LIBRARY }.file();
@@ -85,7 +90,7 @@ proptest! {
             if let Some(elf) = Elf::read(file.as_slice()) {
                 let names = elf.soname().into_iter().chain(elf.needed()).chain(elf.defines());
                 prop_assert!(names.into_iter().all(|name| is_name(&name)));
-                let _ = (elf.search_path(), elf.needs());
+                let _ = (elf.search_path(), elf.needs(), elf.symbols());
             }
         }
     }

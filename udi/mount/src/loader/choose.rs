@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use udi::{Error, GuestPath, Need, Plan, Replacement, Result, Version, is_glibc};
 
 use super::ADDED;
-use super::host::{Gathered, HostLibrary, Places};
+use super::host::{CRYPT, Gathered, HostLibrary, Places};
 use super::image::{Found, OfImage};
 
 /// What is decided.
@@ -60,21 +60,26 @@ impl Chosen {
         self.placed.insert(soname.to_owned(), found.into_iter().map(|it| it.path).collect());
     }
 
-    /// Adds what the chosen need: what the image lacks, and what it has in an older version than
-    /// they were made with. The rest stays the image's.
+    /// Adds what the chosen need: what the image lacks, and what it has without all that they take
+    /// of the host's. The rest stays the image's.
     fn add_dependencies(&mut self, host: &Gathered, image: &OfImage<'_>) -> Result<()> {
-        // Each round looks at what the last one added; a library that was fine may then be too old.
+        // Each round looks at what the last one added, which may need more of what was fine.
         loop {
             let before = self.placed.len();
-            for (soname, needs) in self.needed(host) {
+            for (soname, versions) in self.needed(host) {
                 let Some(library) = host.libraries.get(&soname) else { continue };
                 if self.placed.contains_key(&soname) || is_glibc(&soname) {
                     continue;
                 }
                 let found = image.find(&soname)?;
+                let symbols = self.symbols_of(library, &soname, host);
+                let serves = |of_image: &Found| {
+                    versions.iter().all(|version| of_image.defines.contains(version))
+                        && image.defines(of_image, &symbols)
+                };
                 if found.is_empty() {
                     self.add(&soname)?;
-                } else if !found.iter().all(|of_image| serves(of_image, library, &needs)) {
+                } else if !found.iter().all(serves) {
                     self.put(&soname, found);
                 }
             }
@@ -82,6 +87,22 @@ impl Chosen {
                 return Ok(());
             }
         }
+    }
+
+    /// The symbols of `library` that the chosen take of it.
+    fn symbols_of<'a>(
+        &self,
+        library: &'a HostLibrary,
+        soname: &str,
+        host: &Gathered,
+    ) -> Vec<&'a str> {
+        let chosen = self.placed.keys().filter_map(|soname| host.libraries.get(soname));
+        let users: Vec<_> =
+            chosen.filter(|user| user.needed.iter().any(|needed| needed == soname)).collect();
+        let is_needed = |symbol: &&String| {
+            users.iter().any(|user| user.symbols.needed.contains(symbol.as_str()))
+        };
+        library.symbols.defined.iter().filter(is_needed).map(String::as_str).collect()
     }
 
     fn add(&mut self, soname: &str) -> Result<()> {
@@ -156,6 +177,11 @@ impl Chosen {
                 _ => {}
             }
         }
+        let found = image.find(CRYPT)?;
+        let is_of_its_glibc = found.iter().any(|crypt| image.is_of_its_glibc(crypt));
+        if is_of_its_glibc && host.libraries.contains_key(CRYPT) {
+            self.put(CRYPT, found);
+        }
         // What has no place in the image is added if a chosen one needs it.
         let needed = self.needed(host);
         for soname in needed.keys().filter(|name| is_glibc(name)) {
@@ -170,18 +196,6 @@ impl Chosen {
 /// The newest release of glibc whose symbols a libc has.
 fn newest(defines: &[String]) -> Option<Version> {
     defines.iter().filter_map(|version| Version::of_glibc(version)).max()
-}
-
-/// Whether the image's library does what the host's does for those that need it. By versions of
-/// symbols where the library has such, else by that of its file.
-fn serves(of_image: &Found, of_host: &HostLibrary, needs: &[String]) -> bool {
-    if !needs.is_empty() {
-        return needs.iter().all(|version| of_image.defines.contains(version));
-    }
-    match (Version::of_file(&of_image.file), Version::of_file(&of_host.file())) {
-        (Some(of_image), Some(of_host)) => of_image >= of_host,
-        _ => true,
-    }
 }
 
 /// The same soname promises that nothing was taken away; the version of the file says how much

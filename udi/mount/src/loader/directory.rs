@@ -26,8 +26,8 @@ pub(super) fn entries(
     let failed = || fault::site(format!("cannot list {directory} inside"));
     let listing = match root.read_directory(directory.relative()) {
         Ok(listing) => listing,
-        // On a node that lacks it, where the mount is optional.
-        Err(Errno::NOENT) => return Ok(Vec::new()),
+        // On a node that lacks it, where the mount is optional; or the image has something else.
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(Vec::new()),
         Err(errno) => return Err(failed()(errno)),
     };
     let mut names: Vec<String> = Vec::new();
@@ -38,7 +38,8 @@ pub(super) fn entries(
     // So that of several files with one soname the latest wins.
     names.sort_by(|a, b| (Version::of_file(a), a).cmp(&(Version::of_file(b), b)));
     let top = mount_of(root.top())?;
-    let mut found: BTreeMap<String, (bool, String)> = BTreeMap::new();
+    // By name: how well the file's own name fits, and the file.
+    let mut found: BTreeMap<String, (Fit, String)> = BTreeMap::new();
     for name in names {
         let path = format!("{}/{name}", directory.relative());
         let Ok(file) = root.read(&path) else { continue };
@@ -50,17 +51,28 @@ pub(super) fn entries(
             continue;
         };
         if let Some(soname) = elf.soname().filter(|soname| *soname != name) {
-            let better = found.get(&soname).is_none_or(|(exact, _)| !exact);
-            if better {
-                found.insert(soname, (false, name.clone()));
+            let fit = if name.starts_with(&soname) { Fit::Version } else { Fit::Content };
+            if found.get(&soname).is_none_or(|(other, _)| *other <= fit) {
+                found.insert(soname, (fit, name.clone()));
             }
         }
-        found.insert(name.clone(), (true, name));
+        found.insert(name.clone(), (Fit::Name, name));
     }
-    let entry = |(name, (_, file)): (String, (bool, String))| {
+    let entry = |(name, (_, file)): (String, (Fit, String))| {
         LdcacheEntry::new(name, format!("{directory}/{file}"), platform.flags)
     };
     Ok(found.into_iter().map(entry).collect())
+}
+
+/// Why a file is found by a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Fit {
+    /// It says so itself.
+    Content,
+    /// And its name is that one with a version behind.
+    Version,
+    /// That is its name, or a link's.
+    Name,
 }
 
 /// What ldconfig takes for one by its name.

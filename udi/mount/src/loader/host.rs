@@ -5,7 +5,9 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use udi::{Elf, Error, GLIBC, GuestPath, LoaderCache, Need, Plan, Platform, Result, is_glibc};
+use udi::{
+    Elf, Error, GLIBC, GuestPath, LoaderCache, Need, Plan, Platform, Result, Symbols, is_glibc,
+};
 
 use super::{CACHE, Open, detached};
 use crate::fault;
@@ -19,6 +21,7 @@ pub(super) struct HostLibrary {
     pub(super) needed: Vec<String>,
     pub(super) needs: Vec<Need>,
     pub(super) defines: Vec<String>,
+    pub(super) symbols: Symbols,
     /// Where it wants what it needs to be looked for first.
     pub(super) search: Vec<PathBuf>,
     /// Its mount, not attached anywhere; nothing where a test only wants a decision.
@@ -44,6 +47,9 @@ pub(crate) struct Gathered {
 /// Where a library goes, by its soname.
 pub(super) type Places = BTreeMap<String, Vec<GuestPath>>;
 
+/// Part of glibc once, and of libxcrypt with the same interface since.
+pub(super) const CRYPT: &str = "libcrypt.so.1";
+
 /// More than any library needs: those of MPI need some thirty.
 const MOST: usize = 1024;
 
@@ -66,7 +72,8 @@ impl Gathered {
             gathered.libraries.insert(soname, library);
         }
         if plan.glibc.is_some() {
-            wanted.extend(GLIBC.map(|name| (name.to_owned(), None)));
+            let names = GLIBC.into_iter().chain([CRYPT]);
+            wanted.extend(names.map(|name| (name.to_owned(), None)));
         }
         while let Some((name, path)) = wanted.pop() {
             if gathered.libraries.contains_key(&name) || gathered.libraries.len() >= MOST {
@@ -81,10 +88,6 @@ impl Gathered {
             gathered.libraries.insert(name, library);
         }
         Ok(gathered)
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.libraries.is_empty()
     }
 
     /// The mounts of the chosen, each with its places.
@@ -129,15 +132,19 @@ impl Host {
             let text = text.replace("${ORIGIN}", &directory).replace("$ORIGIN", &directory);
             Some(PathBuf::from(text)).filter(|path| path.is_absolute())
         };
+        let soname = elf.soname();
+        let is_glibc = soname.as_deref().is_some_and(is_glibc);
         let library = HostLibrary {
             needed: elf.needed(),
+            // glibc's are known by their versions.
+            symbols: if is_glibc { Symbols::default() } else { elf.symbols() },
             needs: elf.needs(),
             defines: elf.defines(),
             search: elf.search_path().into_iter().filter_map(of_origin).collect(),
             tree: Some(detached(&file).map_err(fault::site(format!("cannot take {shown}")))?),
             path,
         };
-        let soname = elf.soname().unwrap_or_else(|| library.file());
+        let soname = soname.unwrap_or_else(|| library.file());
         Ok((soname, library))
     }
 

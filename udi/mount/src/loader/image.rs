@@ -82,6 +82,20 @@ impl<'a> OfImage<'a> {
         Ok(Some(Found { path, file, defines, id: (stat.st_dev, stat.st_ino) }))
     }
 
+    /// Whether one of its libraries is bound to the very glibc that it was made with.
+    pub(super) fn is_of_its_glibc(&self, library: &Found) -> bool {
+        let Ok(file) = self.image.read(library.path.relative()) else { return false };
+        let needs = Elf::read(&Open(&file)).map(|elf| elf.needs()).unwrap_or_default();
+        needs.iter().any(|need| need.version == "GLIBC_PRIVATE")
+    }
+
+    /// Whether one of its libraries defines all of these symbols.
+    pub(super) fn defines(&self, library: &Found, symbols: &[&str]) -> bool {
+        let Ok(file) = self.image.read(library.path.relative()) else { return false };
+        let defined = Elf::read(&Open(&file)).map(|elf| elf.symbols().defined).unwrap_or_default();
+        symbols.iter().all(|symbol| defined.contains(*symbol))
+    }
+
     /// Its cache, to be completed: an empty one if it has none that can be read. Nothing if no
     /// program of the image's would read it.
     pub(super) fn into_cache(self, log: &impl Fn(&str)) -> Option<LoaderCache> {

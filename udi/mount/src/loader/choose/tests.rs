@@ -77,6 +77,7 @@ fn host(libraries: &[(&str, Vec<u8>)]) -> Gathered {
             needed: elf.needed(),
             needs: elf.needs(),
             defines: elf.defines(),
+            symbols: elf.symbols(),
             search: vec![],
             tree: None,
         };
@@ -155,22 +156,26 @@ fn an_image_without_such_a_library_says_so_unless_that_is_fine() {
 
 #[test]
 fn of_what_it_needs_only_what_the_image_lacks_or_has_too_old_comes_along() {
-    let needed = ["liblacks.so.1", "libold.so.1", "libnew.so.1", "libver.so.1", "libgcc_s.so.1"];
-    let needs = [("libver.so.1", "VER_2"), ("libgcc_s.so.1", "GCC_3.0")];
+    let symbols = |soname, gives| Made { soname, gives, ..Made::default() }.file();
     let versions = |soname, defines| Made { soname, defines, ..Made::default() }.file();
     let image = Image::new("GLIBC_2.31")
         .with("libmpi.so.12.1.10", "libmpi.so.12", &mpi(&[], &[]))
-        .with("libold.so.1.2.0", "libold.so.1", &library("libold.so.1"))
-        .with("libnew.so.1.9.0", "libnew.so.1", &library("libnew.so.1"))
+        // Of the same version by its name, as UCX's always are.
+        .with("libucp.so.0.0.0", "libucp.so.0", &symbols("libucp.so.0", &["old"]))
+        .with("libnew.so.1.9.0", "libnew.so.1", &symbols("libnew.so.1", &["new", "newer"]))
         .with("libver.so.1.0.0", "libver.so.1", &versions("libver.so.1", &["VER_1"]))
         .with("libgcc_s.so.1", "libgcc_s.so.1", &versions("libgcc_s.so.1", &["GCC_3.0"]));
     let deeper = Made { soname: "liblacks.so.1", needed: &["libdeep.so.2"], ..Made::default() };
+    let needed = &["liblacks.so.1", "libucp.so.0", "libnew.so.1", "libver.so.1", "libgcc_s.so.1"];
+    let needs = &[("libver.so.1", "VER_2"), ("libgcc_s.so.1", "GCC_3.0")];
+    let takes = &["old", "added", "new", "malloc"];
+    let soname = "libmpi.so.12";
     let host = host(&[
-        ("libmpi.so.12.2.0", mpi(&needed, &needs)),
+        ("libmpi.so.12.2.0", Made { soname, needed, needs, takes, ..Made::default() }.file()),
         ("liblacks.so.1.0", deeper.file()),
         ("libdeep.so.2.0", library("libdeep.so.2")),
-        ("libold.so.1.3.0", library("libold.so.1")),
-        ("libnew.so.1.3.0", library("libnew.so.1")),
+        ("libucp.so.0.0.0", symbols("libucp.so.0", &["old", "added"])),
+        ("libnew.so.1.3.0", symbols("libnew.so.1", &["new", "unused"])),
         ("libver.so.1.0.0", versions("libver.so.1", &["VER_1", "VER_2"])),
         ("libgcc_s.so.1", versions("libgcc_s.so.1", &["GCC_3.0", "GCC_14"])),
     ]);
@@ -182,7 +187,7 @@ fn of_what_it_needs_only_what_the_image_lacks_or_has_too_old_comes_along() {
             "/.shifter/lib/libdeep.so.2",
             "/.shifter/lib/liblacks.so.1",
             "libmpi.so.12",
-            "libold.so.1",
+            "libucp.so.0",
             "libver.so.1",
         ]
     );
@@ -217,6 +222,22 @@ fn an_image_whose_glibc_is_too_old_says_so_or_gets_the_hosts_all_of_it() {
     }
     assert_eq!(places.len(), 5, "{places:?}");
     assert!(chosen.notes[0].contains("libnsl.so.1"), "{:?}", chosen.notes);
+    // libcrypt was part of glibc once.
+    let host = {
+        let mut host = host;
+        let crypt = self::host(&[("libcrypt.so.1.1.0", library("libcrypt.so.1"))]);
+        host.libraries.extend(crypt.libraries);
+        host
+    };
+    for (needs, goes) in [("GLIBC_2.4", false), ("GLIBC_PRIVATE", true)] {
+        let (soname, needs) = ("libcrypt.so.1", &[("libc.so.6", needs)]);
+        let crypt = Made { soname, needs, ..Made::default() }.file();
+        let image = Image::new("GLIBC_2.19")
+            .with("libmpi.so.12.1.10", "libmpi.so.12", &mpi(&[], &[]))
+            .with("libcrypt-2.19.so", soname, &crypt);
+        let chosen = image.choose(&host, &plan("glibc = true", "")).unwrap();
+        assert_eq!(chosen.placed.contains_key(soname), goes, "{needs:?}");
+    }
     // One that is as new keeps its own.
     let image = Image::new("GLIBC_2.36").with("libmpi.so.12.1.10", "libmpi.so.12", &mpi(&[], &[]));
     let chosen = image.choose(&host, &plan("glibc = true", "")).unwrap();
