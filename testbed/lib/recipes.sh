@@ -1,6 +1,6 @@
 # The test images. Each recipe_NAME makes the OCI layout $CACHE/oci/NAME.new from images.d/NAME; TAG_NAME is its tag.
 
-TAG_ubuntu=14.04 TAG_debian=12 TAG_tiny=1 TAG_odd=1 TAG_sci=1 TAG_trap=1 TAG_secret=1
+TAG_ubuntu=14.04 TAG_debian=12 TAG_tiny=1 TAG_odd=1 TAG_sci=1 TAG_mpich=3.4 TAG_trap=1 TAG_secret=1
 
 # make_image NAME: built when its recipe has changed, pushed when the registry lacks it or has another.
 make_image() {
@@ -55,6 +55,7 @@ recipe_ubuntu() {
 
 recipe_debian() { built_by_docker debian bookworm "$1" "$2"; }
 recipe_sci() { note "python, numpy, scipy, two MPIs: some minutes the first time"; built_by_docker sci bookworm "$1" "$2"; }
+recipe_mpich() { built_by_docker mpich bullseye "$1" "$2"; }
 
 recipe_tiny() { need_packages busybox-static; from_tree tiny "$1" "$2"; }
 recipe_trap() { need_packages busybox-static gcc libc6-dev; from_tree trap "$1" "$2"; }

@@ -141,7 +141,7 @@ shifter: hint: local: images are below /srv' --image=local:/etc
 
 @test "an unknown module: the message lists those that there are" {
     refused_everywhere "--module=cuda: no such module
-shifter: hint: this site has: greeting" --image=tiny:1 --module=cuda
+shifter: hint: this site has: greeting, mpich" --image=tiny:1 --module=cuda
     refused '--module=: nothing is named' --image=tiny:1 --module=
 }
 

@@ -1,7 +1,7 @@
 # Before the first test of any run: what a freshly made testbed lacks, and what an earlier run that was
 # cut off left behind. What a test leaves in the ordinary way, its own teardown removes.
 
-IMAGES=(debian:12 tiny:1 ubuntu:14.04 odd:1 sci:1 trap:1)
+IMAGES=(debian:12 tiny:1 ubuntu:14.04 odd:1 sci:1 mpich:3.4 trap:1)
 LOGIN_NODE_FILES=(/home/bob/closed /shared/scratch/{bare.conf,held,rights,victim,ran,started,go,held-alice,held-bob,store-of-bob})
 
 setup_suite() {
