@@ -5,12 +5,13 @@ load lib
 IMAGES=/srv/images
 
 setup_file() {
-    # Images of the node's own, each a busybox: one that says that it has musl, one that it is for another processor.
+    # Images of the node's own, each a static busybox: one that says that it has musl, one that it is for another processor.
+    on c1 sh -c 'mkdir -p "$1" && cat >"$1/busybox" && chmod 755 "$1/busybox"' - "$IMAGES" <"$(command -v busybox)"
     on c1 sh -s "$IMAGES" <<'SETUP'
 set -e
 for name in plain musl arm; do
     mkdir -p $1/$name/bin $1/$name/lib $1/$name/.shifter
-    cp "$(command -v busybox)" $1/$name/bin/busybox
+    cp $1/busybox $1/$name/bin
     ln -s busybox $1/$name/bin/sh
 done
 touch $1/musl/lib/ld-musl-x86_64.so.1
