@@ -140,18 +140,18 @@ print(hashlib.sha256(text.encode()).hexdigest()[:12])' "$1"
     assert_equal "$(count " $modules")" 3
     accounted() { [[ $(alice 'sacct -X -n -P -o AdminComment --name="$1"' "$name" | grep -c " $modules\$") -ge 3 ]]; }
     eventually 20 accounted
-    run alice 'srun --image=tiny:1 --module=m printenv SHIFTER_MODULES; srun --image=tiny:1 printenv SHIFTER_MODULES || echo none'
+    run alice 'show="echo \${SHIFTER_MODULES-none}"; srun --image=tiny:1 --module=m sh -c "$show"; srun --image=tiny:1 sh -c "$show"'
     assert_output "${modules#modules=}"$'\nnone'
 }
 
 @test "the node's log says what it used, and that a module has changed since the job was submitted" {
     module 'env.set = { NAME = "before" }'
     was=$(hash m)
-    job=$(alice 'sbatch --parsable -w c1 -H -o waited.out --image=tiny:1 --module=m --wrap "srun printenv NAME SHIFTER_MODULES"')
+    job=$(alice 'sbatch --parsable -w c1 -H -o waited.out --image=tiny:1 --module=m --wrap "srun sh -c '\''echo \$NAME; echo \$SHIFTER_MODULES'\''"')
     restore_config
     module 'env.set = { NAME = "after" }'
     is=$(hash m)
-    alice 'scontrol release "$1"; until [[ $(squeue -h -t all -j "$1" -o %T) == COMPLETED ]]; do sleep 0.1; done' "$job"
+    alice 'scontrol release "$1"; until [[ $(squeue -h -t all -j "$1" -o %T) =~ COMPLETED|FAILED ]]; do sleep 0.1; done' "$job"
     run alice 'cat waited.out; rm waited.out'
     assert_output $'after\n'"m@$is"
     run on c1 grep "shifter: job $job: " /var/log/slurm/slurmd.log
