@@ -240,6 +240,52 @@ fn a_request_that_was_edited_after_submission_is_checked_again() {
     }
 }
 
+/// A step of two ranks with a module, in an image that every machine has: what is in `/usr`.
+fn step_with_module(module: &str) -> Told {
+    let site = format!("{NO_STORE}[images]\nlocal = [\"/usr\"]\n[modules.m]\n{module}\n");
+    let script = format!(
+        "context remote\nitem uid 65534\nitem gid 65534\nitem job 7\nitem step 0\nitem tasks 2\n\
+         env SLURM_SHIFTER_IMAGE=local:/usr\nenv SLURM_SHIFTER_MODULE=m\n\
+         env SLURM_SHIFTER_MODULES=m@000000000000\n\
+         load\ncall init\ncall init_post_opt\n{RANKS}"
+    );
+    run_at_site(&site, shifter(), script, &[])
+}
+
+#[test]
+#[ignore = "needs root: a machine of its own"]
+fn a_modules_program_runs_inside_once_for_all_ranks_and_its_failure_is_said_once() {
+    let fine = step_with_module(
+        "env.set = { A = \"final\" }\nhooks.user = [{ command = [\"/bin/sh\", \"-c\", \
+         \"test $A = final && test ! -e /usr/bin && test $SHIFTER_MODULES\"] }]",
+    );
+    is_unaffected(&fine);
+    let failing = "hooks.user = [{ command = [\"/bin/sh\", \"-c\", \"exit 3\"] }]";
+    step_with_module(failing)
+        .says("init_post_opt = 0")
+        .tells_the_user_once(
+            "shifter",
+            "--module=m: its program /bin/sh -c exit 3 failed with exit 3",
+        )
+        .says("rank 0: exit 1")
+        .says("rank 1: exit 1");
+}
+
+#[test]
+#[ignore = "needs root: a machine of its own"]
+fn a_module_that_does_not_suit_the_image_fails_the_ranks_in_words() {
+    let told = step_with_module("libc = \"musl\"");
+    fails_in_the_ranks(&told, "--module=m: it is for images with musl, and this one has glibc");
+}
+
+#[test]
+#[ignore = "needs root: a machine of its own"]
+fn the_nodes_log_says_what_modules_were_used_and_what_has_changed_since() {
+    step_with_module("env.set = { A = \"1\" }")
+        .says("info: shifter: job 7: modules=m@")
+        .says("info: shifter: job 7: module m is not what it was when the job was submitted: 000000000000");
+}
+
 #[test]
 #[ignore = "needs root: a machine of its own"]
 fn another_release_of_slurm_refuses_images_and_nothing_else() {

@@ -5,12 +5,13 @@ load lib
 IMAGES=/srv/images
 
 setup_file() {
-    # Images of the node's own, each a busybox: one that says that it has musl, one that it is for another processor.
+    # Images of the node's own, each a static busybox: one that says that it has musl, one that it is for another processor.
+    on c1 sh -c 'mkdir -p "$1" && cat >"$1/busybox" && chmod 755 "$1/busybox"' - "$IMAGES" <"$(command -v busybox)"
     on c1 sh -s "$IMAGES" <<'SETUP'
 set -e
 for name in plain musl arm; do
     mkdir -p $1/$name/bin $1/$name/lib $1/$name/.shifter
-    cp "$(command -v busybox)" $1/$name/bin/busybox
+    cp $1/busybox $1/$name/bin
     ln -s busybox $1/$name/bin/sh
 done
 touch $1/musl/lib/ld-musl-x86_64.so.1
@@ -139,18 +140,18 @@ print(hashlib.sha256(text.encode()).hexdigest()[:12])' "$1"
     assert_equal "$(count " $modules")" 3
     accounted() { [[ $(alice 'sacct -X -n -P -o AdminComment --name="$1"' "$name" | grep -c " $modules\$") -ge 3 ]]; }
     eventually 20 accounted
-    run alice 'srun --image=tiny:1 --module=m printenv SHIFTER_MODULES; srun --image=tiny:1 printenv SHIFTER_MODULES || echo none'
+    run alice 'show="echo \${SHIFTER_MODULES-none}"; srun --image=tiny:1 --module=m sh -c "$show"; srun --image=tiny:1 sh -c "$show"'
     assert_output "${modules#modules=}"$'\nnone'
 }
 
 @test "the node's log says what it used, and that a module has changed since the job was submitted" {
     module 'env.set = { NAME = "before" }'
     was=$(hash m)
-    job=$(alice 'sbatch --parsable -w c1 -H -o waited.out --image=tiny:1 --module=m --wrap "srun printenv NAME SHIFTER_MODULES"')
+    job=$(alice 'sbatch --parsable -w c1 -H -o waited.out --image=tiny:1 --module=m --wrap "srun sh -c '\''echo \$NAME; echo \$SHIFTER_MODULES'\''"')
     restore_config
     module 'env.set = { NAME = "after" }'
     is=$(hash m)
-    alice 'scontrol release "$1"; until [[ $(squeue -h -t all -j "$1" -o %T) == COMPLETED ]]; do sleep 0.1; done' "$job"
+    alice 'scontrol release "$1"; until [[ $(squeue -h -t all -j "$1" -o %T) =~ COMPLETED|FAILED ]]; do sleep 0.1; done' "$job"
     run alice 'cat waited.out; rm waited.out'
     assert_output $'after\n'"m@$is"
     run on c1 grep "shifter: job $job: " /var/log/slurm/slurmd.log
