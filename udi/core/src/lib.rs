@@ -29,8 +29,8 @@ mod volume;
 pub use config::{
     Batch, BlockSize, CacheConfig, Compression, CompressionLevel, Config, EnvConfig, EtcConfig,
     Extra, Home, Hook, HooksConfig, ImageFormat, ImageType, ImagesConfig, InsideConfig,
-    LimitsConfig, Modes, NodeConfig, RegistryRule, Scratch, SiteMount, StoreConfig, VolumesConfig,
-    Workdir,
+    LimitsConfig, Modes, NodeConfig, Owners, RegistryRule, Scratch, SiteMount, StoreConfig,
+    VolumesConfig, Workdir,
 };
 pub use digest::Digest;
 pub use elf::{Elf, Need, ReadAt, Symbols};
