@@ -107,7 +107,7 @@ SCRIPT
     run alice 'srun --help'
     assert_output --partial '--container-image=[REGISTRY#]IMAGE[:TAG]'
     run alice 'srun -N2 --container-image=docker://tiny:1 --container-mounts=$PWD/moving/data:/data:ro,/home:/mnt/home --container-workdir=/data sh -c "\$HOME/moving/a.out; cat file /mnt/home/alice/moving/data/file; touch new" 2>&1'
-    [[ $(count "$TINY") == 2 && $(count data) == 2 && $(count 'Read-only file system') == 2 ]]
+    [[ $(count "$TINY") == 2 && $(count data) == 4 && $(count 'Read-only file system') == 2 ]]
     run batch --container-image=docker.io#library/debian:12 <<'SCRIPT'
 #!/bin/bash
 srun -Q moving/a.out
