@@ -43,26 +43,50 @@ pub(crate) fn refuse(given: &Texts, inherited: &Texts) -> Result<()> {
     Err(error)
 }
 
+/// Options of srun's that have no value behind them.
+const FLAGS: [&str; 18] = [
+    "contiguous",
+    "disable-status",
+    "exact",
+    "exclusive",
+    "hold",
+    "immediate",
+    "kill-on-bad-exit",
+    "label",
+    "no-kill",
+    "overcommit",
+    "overlap",
+    "oversubscribe",
+    "preserve-env",
+    "pty",
+    "quiet",
+    "spread-job",
+    "unbuffered",
+    "verbose",
+];
+const SHORT_FLAGS: &str = "EHIKOQVXZhjklsuv";
+
 /// The helper that a command line of srun's starts, if one.
-///
-/// Which options have a value behind them only srun knows. Of words that may be values none is
-/// taken for the command, so that a file of a helper's name, behind a command behind an option without
-/// value, counts as one.
 fn helper(words: impl Iterator<Item = String>) -> Option<&'static str> {
-    let mut may_be_value = false;
+    let mut is_value = false;
     for word in words.skip(1) {
-        let name = Path::new(&word).file_name().and_then(|name| name.to_str());
-        let found = HELPERS.into_iter().find(|helper| name == Some(helper));
-        if found.is_some() {
-            return found;
-        }
-        match word.strip_prefix('-') {
-            Some(option) => may_be_value = !option.contains('=') && option != "-",
-            None if may_be_value => may_be_value = false,
-            None => return None,
+        if let Some(option) = word.strip_prefix('-').filter(|option| !option.is_empty()) {
+            is_value = has_value_behind(option);
+        } else if !std::mem::take(&mut is_value) {
+            let name = Path::new(&word).file_name().and_then(|name| name.to_str());
+            return HELPERS.into_iter().find(|helper| name == Some(helper));
         }
     }
     None
+}
+
+/// Whether the next word is the value of `option`, a word behind its first dash.
+fn has_value_behind(option: &str) -> bool {
+    match option.strip_prefix('-') {
+        Some(long) => !long.is_empty() && !long.contains('=') && !FLAGS.contains(&long),
+        // `-N2` has its value.
+        None => option.len() == 1 && !SHORT_FLAGS.contains(option),
+    }
 }
 
 fn is_null(path: &str) -> bool {
@@ -90,6 +114,7 @@ mod tests {
             ),
             ("srun -N1 -n1 -- pmi_proxy", Some("pmi_proxy")),
             ("srun ls /usr/bin/orted", None),
+            ("srun -Q --overlap -N2 ls /usr/bin/orted", None),
             ("srun -n 2 ./a.out orted", None),
             ("srun --mpi=pmix ./a.out prted", None),
             ("srun", None),

@@ -26,7 +26,7 @@ teardown() { restore_config; }
     run batch --image=odd:1 --image-entrypoint <<'SCRIPT'
 #!/bin/bash
 echo script
-srun -Q 'echo step; env | busybox grep -c ^SHIFTER_ARGV'
+srun -Q 'echo step; env | busybox grep -c ^SHIFTER_ARGV; true'
 SLURM_SHIFTER_ENTRYPOINT= srun -Q echo without
 srun -Q --image=debian:12 true 2>&1 | grep -o 'image-entrypoint: .*'
 SCRIPT
