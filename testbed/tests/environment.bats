@@ -134,9 +134,9 @@ export A=job
 srun -Q sh -c 'echo [$A]'
 A=script srun -Q sh -c 'echo [$A]'
 A=script srun -Q --export=NONE sh -c 'echo [$A] $SHIFTER_RUNTIME'
-srun -Q --export=ALL,A=step sh -c 'echo [$A]'
+srun -Q --export=ALL,B=step sh -c 'echo [$A] [$B]'
 SCRIPT
-    assert_output $'[job]\n[script]\n[] 1\n[step]'
+    assert_output $'[job]\n[script]\n[] 1\n[job] [step]'
 }
 
 @test "the locale, TERM and what a login gives me are the same inside" {
