@@ -2,10 +2,16 @@
 
 use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
 
-/// Whether it starts programs in the job's image: whether it has the word `srun`, not in a comment.
-/// (`mpirun` and the like start theirs on the host.)
+/// Whether it starts programs in the job's image: whether it has the word `srun`, or `shifter` as old
+/// scripts do, not in a comment; or is itself run by `shifter`. (`mpirun` and the like start theirs on
+/// the host.)
 pub(crate) fn has_srun(script: &OsStr) -> bool {
-    script.as_bytes().split(|byte| *byte == b'\n').any(|line| {
+    let script = script.as_bytes();
+    let mut first = script.split(u8::is_ascii_whitespace);
+    if first.next().is_some_and(|word| word.starts_with(b"#!") && word.ends_with(b"/shifter")) {
+        return true;
+    }
+    script.split(|byte| *byte == b'\n').any(|line| {
         let is_blank = |at: usize| line.get(at).is_none_or(u8::is_ascii_whitespace);
         let comment = (0..line.len())
             .find(|at| line.get(*at) == Some(&b'#') && at.checked_sub(1).is_none_or(is_blank));
@@ -13,7 +19,7 @@ pub(crate) fn has_srun(script: &OsStr) -> bool {
         let in_word = |byte: &u8| byte.is_ascii_alphanumeric() || b"_-.".contains(byte);
         let mut words = code.split(|byte| !in_word(byte));
         // `${LAUNCHER:-srun}`
-        words.any(|word| word.strip_prefix(b"-").unwrap_or(word) == b"srun")
+        words.any(|word| matches!(word.strip_prefix(b"-").unwrap_or(word), b"srun" | b"shifter"))
     })
 }
 
@@ -32,6 +38,8 @@ mod tests {
             "subprocess.run([\"srun\", \"a\"])",
             "a && srun b",
             "echo $#; srun a",
+            "shifter ./a",
+            "#!/usr/bin/shifter /bin/sh\n./a",
         ] {
             assert!(has_srun(OsStr::new(script)), "{script}");
         }
@@ -39,6 +47,8 @@ mod tests {
             "",
             "./a",
             "# srun ./a",
+            "#!/bin/sh\n# shifter",
+            "shifterimg images",
             "#SBATCH --comment=srun",
             "mpirun ./a # not srun",
             "mpiexec -n 4 ./a",

@@ -38,7 +38,7 @@ struct Shifter {
 slurm::spank_plugin!(
     name = "shifter",
     type = Shifter,
-    hooks = [init, init_post_opt, local_user_init, task_init_privileged, task_init, job_epilog]
+    hooks = [init, init_post_opt, task_init_privileged, task_init, job_epilog]
 );
 
 impl Plugin for Shifter {
@@ -73,6 +73,10 @@ impl Plugin for Shifter {
         match spank.context() {
             Context::Local | Context::Allocator => {
                 let given = std::mem::take(&mut self.options);
+                if spank.context() == Context::Local && !self.runs_inside {
+                    // What is in the same image finds there what it needs.
+                    mpirun::refuse(&given.texts, &options::of_environment(spank)?)?;
+                }
                 match &mut self.submitted {
                     None => self.submitted = Some(submit::submit(spank, given)?),
                     Some(first) => first.again(spank, given)?,
@@ -83,14 +87,6 @@ impl Plugin for Shifter {
                 self.runs = remote::stage(spank, &self.options)?;
                 Ok(())
             }
-            _ => Ok(()),
-        }
-    }
-
-    fn local_user_init(&mut self, spank: &mut Spank<'_>) -> Result<()> {
-        match &self.submitted {
-            // What is in the same image finds there what it needs.
-            Some(submitted) if !self.runs_inside => submitted.step(spank),
             _ => Ok(()),
         }
     }

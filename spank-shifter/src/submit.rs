@@ -11,7 +11,7 @@ use udi_store::{Store, provenance};
 use crate::defaults::{asked, defaults, told_where_from};
 use crate::inside::{RUNTIME, SAID_INSIDE};
 use crate::options::{self, Options};
-use crate::{component, dry_run, mpirun, slurm_refused};
+use crate::{component, dry_run, slurm_refused};
 
 /// Set in a step's environment when its request is not its job's.
 pub(crate) const VAR_STEP: &str = "SLURM_SHIFTER_STEP";
@@ -125,11 +125,6 @@ impl Submitted {
         };
         component::write(spank, self.component, &texts)?;
         record(spank, &texts)
-    }
-
-    /// srun has its step: refuses what cannot work in one.
-    pub(crate) fn step(&self, spank: &Spank<'_>) -> Result<()> {
-        mpirun::refuse(spank, &self.given)
     }
 }
 

@@ -70,7 +70,6 @@ fn nothing_but_the_hooks_in_use_is_exported() {
         "slurm_spank_init",
         "slurm_spank_init_post_opt",
         "slurm_spank_job_epilog",
-        "slurm_spank_local_user_init",
         "slurm_spank_task_init",
         "slurm_spank_task_init_privileged",
     ];
@@ -129,32 +128,6 @@ fn a_command_without_an_option_needs_no_site() {
     for context in ["local", "allocator"] {
         let script = format!("context {context}\nload\ncall init\ncall init_post_opt\n");
         run(shifter(), script, &[]).says("init_post_opt = 0").never_says("user:");
-    }
-}
-
-#[test]
-fn mpirun_of_the_host_is_told_to_be_srun_and_nobody_else_is() {
-    let image = format!("docker:r/a:1@{DIGEST}");
-    let in_a_job = |image| [("SLURM_JOB_ID", "7"), ("SLURM_SHIFTER_IMAGE", image)];
-    let start = |command: &str| {
-        format!(
-            "context local\ncommand {command}\nload\ncall init\ncall init_post_opt\n\
-             call local_user_init\n"
-        )
-    };
-    for helper in ["orted -mca ess", "/opt/bin/prted", "/usr/bin/hydra_pmi_proxy --control-port"] {
-        run(shifter(), start(helper), &in_a_job(&image))
-            .says("user: shifter: mpirun of the host cannot start ranks in an image")
-            .says("user: shifter: hint: start the program by srun")
-            .says("local_user_init = -1");
-        for image in ["none", ""] {
-            run(shifter(), start(helper), &in_a_job(image)).says("local_user_init = 0");
-        }
-        let inside = [&in_a_job(&image)[..], &[("SHIFTER_RUNTIME", "1")]].concat();
-        run(shifter(), start(helper), &inside).says("local_user_init = 0");
-    }
-    for command in ["./a.out orted", "ls /usr/bin/orted", "orted2"] {
-        run(shifter(), start(command), &in_a_job(&image)).says("local_user_init = 0");
     }
 }
 

@@ -127,15 +127,16 @@ SHOW='srun sh -c "echo [\$A] [\$B] [\$C] [\$X] \$SHIFTER_RUNTIME"'
     assert_output "$SEEN"
 }
 
-@test "what I export to the script is what its steps have, unless srun says otherwise" {
-    run batch --image=debian:12 --export=A=job <<'SCRIPT'
+@test "what a script sets its steps have, unless srun says otherwise" {
+    run batch --image=debian:12 <<'SCRIPT'
 #!/bin/bash
-srun sh -c 'echo [$A]'
-A=script srun sh -c 'echo [$A]'
-A=script srun --export=NONE sh -c 'echo [$A] $SHIFTER_RUNTIME'
-srun --export=ALL,A=step sh -c 'echo [$A]'
+export A=job
+srun -Q sh -c 'echo [$A]'
+A=script srun -Q sh -c 'echo [$A]'
+A=script srun -Q --export=NONE sh -c 'echo [$A] $SHIFTER_RUNTIME'
+srun -Q --export=ALL,B=step sh -c 'echo [$A] [$B]'
 SCRIPT
-    assert_output $'[job]\n[script]\n[] 1\n[step]'
+    assert_output $'[job]\n[script]\n[] 1\n[job] [step]'
 }
 
 @test "the locale, TERM and what a login gives me are the same inside" {

@@ -55,7 +55,7 @@ teardown() { restore_config; }
 
 @test "--module=none takes the site's defaults away, and naming others does too" {
     configure '$ a [modules.usual]\ndefault = true\nenv.set = { USUAL = "yes" }' ctl c1 c2
-    run alice 'srun --image=debian:12 printenv USUAL; srun --image=debian:12 --module=none printenv USUAL || echo without
-        srun --image=debian:12 --module=greeting printenv USUAL || echo without'
+    run alice 'srun --image=debian:12 printenv USUAL; srun --image=debian:12 --module=none printenv USUAL 2>/dev/null || echo without
+        srun --image=debian:12 --module=greeting printenv USUAL 2>/dev/null || echo without'
     assert_output $'yes\nwithout\nwithout'
 }

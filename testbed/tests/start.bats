@@ -26,9 +26,9 @@ teardown() { restore_config; }
     run batch --image=odd:1 --image-entrypoint <<'SCRIPT'
 #!/bin/bash
 echo script
-srun 'echo step; env | busybox grep -c SHIFTER_ARGV'
-SLURM_SHIFTER_ENTRYPOINT= srun echo without
-srun --image=debian:12 true 2>&1 | grep -o 'image-entrypoint: .*'
+srun -Q 'echo step; env | busybox grep -c ^SHIFTER_ARGV; true'
+SLURM_SHIFTER_ENTRYPOINT= srun -Q echo without
+srun -Q --image=debian:12 true 2>&1 | grep -o 'image-entrypoint: .*'
 SCRIPT
     assert_output 'script
 step
@@ -59,9 +59,9 @@ image-entrypoint: docker:docker.io/library/debian:12 has no entrypoint'
 #!/bin/bash
 cd /shared
 pwd
-srun readlink /proc/self/cwd
-srun --image-workdir=image readlink /proc/self/cwd
-srun --image-workdir=job readlink /proc/self/cwd
+srun -Q readlink /proc/self/cwd
+srun -Q --image-workdir=image readlink /proc/self/cwd
+srun -Q --image-workdir=job readlink /proc/self/cwd
 SCRIPT
     assert_output $'/shared\n/etc\n/names\n/shared'
 }
@@ -84,9 +84,9 @@ SCRIPT
 @test "steps that start elsewhere, or by the entrypoint, share the job's one namespace" {
     run batch -w c1 --image=odd:1 <<'SCRIPT'
 #!/bin/bash
-srun readlink /proc/self/ns/mnt
-srun --image-workdir=/etc readlink /proc/self/ns/mnt
-srun --image-entrypoint 'readlink /proc/self/ns/mnt'
+srun -Q readlink /proc/self/ns/mnt
+srun -Q --image-workdir=/etc readlink /proc/self/ns/mnt
+srun -Q --image-entrypoint 'readlink /proc/self/ns/mnt'
 SCRIPT
     [[ $(sort -u <<<"$output" | grep -c '^mnt:') == 1 && ${#lines[@]} == 3 ]]
 }

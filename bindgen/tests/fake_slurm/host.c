@@ -159,11 +159,9 @@ static spank_err_t valid(spank_item_t item)
 	}
 }
 
-static char *command[16] = { "true" };
-static int command_count = 1;
-
 spank_err_t spank_get_item(spank_t s, spank_item_t item, ...)
 {
+	static char *argv[] = { "true", NULL };
 	static gid_t gids[2];
 	spank_err_t rc = item >= S_SLURM_VERSION && item <= S_SLURM_VERSION_MICRO ? 0 : valid(item);
 	va_list list;
@@ -185,7 +183,7 @@ spank_err_t spank_get_item(spank_t s, spank_item_t item, ...)
 	case S_TASK_ID: *va_arg(list, int *) = (int) task; break;
 	case S_TASK_GLOBAL_ID: *va_arg(list, uint32_t *) = task; break;
 	case S_TASK_PID: *va_arg(list, pid_t *) = getpid(); break;
-	case S_JOB_ARGV: *va_arg(list, int *) = command_count; *va_arg(list, char ***) = command; break;
+	case S_JOB_ARGV: *va_arg(list, int *) = 1; *va_arg(list, char ***) = argv; break;
 	case S_JOB_ENV: *va_arg(list, char ***) = context == S_CTX_REMOTE ? env : NULL; break;
 	case S_JOB_SUPPLEMENTARY_GIDS:
 		gids[0] = gid;
@@ -329,11 +327,6 @@ int main(int argc, char **argv)
 		if (!strcmp(line, "context")) enter(rest);
 		else if (!strcmp(line, "arg")) args[arg_count++] = strdup(rest);
 		else if (!strcmp(line, "item")) item(rest);
-		else if (!strcmp(line, "command")) {
-			command_count = 0;
-			for (char *word = strtok(strdup(rest), " "); word; word = strtok(NULL, " "))
-				command[command_count++] = word;
-		}
 		else if (!strcmp(line, "env") && context != S_CTX_REMOTE) putenv(strdup(rest));
 		else if (!strcmp(line, "env")) {
 			char *value = strchr(rest, '=');
