@@ -13,6 +13,8 @@ use udi::{Error, Result, Texts, Word};
 use crate::slurm_refused;
 
 const GROUP: &str = "_HET_GROUP_";
+/// srun that allocates for itself still says so instead.
+const OLD_GROUP: &str = "_PACK_GROUP_";
 
 /// The variable that carries `word` for the component with this number.
 fn variable(word: Word, number: u32) -> String {
@@ -68,13 +70,14 @@ fn own(environment: &[(&OsStr, &OsStr)], job: u32) -> Result<Option<Texts>> {
     }
     let id = job.to_string();
     let number = environment.iter().find_map(|(name, value)| {
-        let number = name.to_str()?.strip_prefix("SLURM_JOB_ID")?.strip_prefix(GROUP)?;
+        let group = name.to_str()?.strip_prefix("SLURM_JOB_ID")?;
+        let number = group.strip_prefix(GROUP).or_else(|| group.strip_prefix(OLD_GROUP))?;
         (*value == id.as_str()).then(|| number.parse::<u32>().ok())?
     });
     // Not the first one's image, and not the host, because something is missing.
     let number = number.ok_or_else(|| {
         Error::user(format!(
-            "the components of this heterogeneous job have images of their own, and no \
+            "the components of this heterogeneous job have images of their own, and none of \
              SLURM_JOB_ID_HET_GROUP_… says which of them job {id} is"
         ))
         .hint("start the step with --image, or leave Slurm's variables as they are")
@@ -113,7 +116,7 @@ mod tests {
     const JOBS: [(&str, &str); 3] = [
         ("SLURM_JOB_ID_HET_GROUP_0", "70"),
         ("SLURM_JOB_ID_HET_GROUP_1", "71"),
-        ("SLURM_JOB_ID_HET_GROUP_2", "72"),
+        ("SLURM_JOB_ID_PACK_GROUP_2", "72"),
     ];
 
     #[test]

@@ -9,27 +9,26 @@ load lib
 
 @test "… or each in an image of its own, or on the host, side by side in one step" {
     run alice 'say="echo \$SLURM_PROCID \${SHIFTER_IMAGEREQUEST:-host} \$(ls -d /data 2>&1)"
-        srun -Q --image=tiny:1 --volume=/shared:/data sh -c "$say" : --image=debian:12 -n2 sh -c "$say" : --image=none sh -c "$say" : sh -c "$say" | sort'
-    assert_output "0 docker:docker.io/library/tiny:1 /data
+        srun -Q --image=tiny:1 --volume=/shared:/data sh -c "$say" : --image=debian:12 -n2 sh -c "$say" | sort'
+    assert_output '0 docker:docker.io/library/tiny:1 /data
 1 docker:docker.io/library/debian:12 /data
-2 docker:docker.io/library/debian:12 /data
-3 host ls: cannot access '/data': No such file or directory
-4 docker:docker.io/library/tiny:1 /data"
-    run alice 'srun sh -c "echo \${SHIFTER_IMAGEREQUEST:-host}" : --image=tiny:1 sh -c "echo \$SHIFTER_IMAGEREQUEST" | sort'
-    assert_output $'docker:docker.io/library/tiny:1\nhost'
+2 docker:docker.io/library/debian:12 /data'
+    run alice 'srun sh -c "echo \${SHIFTER_IMAGEREQUEST:-host}" : --image=tiny:1 sh -c "echo \$SHIFTER_IMAGEREQUEST" | sort
+        srun --image=tiny:1 sh -c "echo \$SHIFTER_IMAGEREQUEST" : --image=none sh -c "echo \${SHIFTER_IMAGEREQUEST:-host}" | sort'
+    assert_output $'docker:docker.io/library/tiny:1\nhost\ndocker:docker.io/library/tiny:1\nhost'
 }
 
 @test "… and accounting has the image of each" {
-    run alice 'salloc -Q --image=tiny:1 : --image=debian:12 sh -c "scontrol show job \$SLURM_JOB_ID_HET_GROUP_0; scontrol show job \$SLURM_JOB_ID_HET_GROUP_1" | grep -o "image=[^ ]*"'
+    run alice 'salloc -Q --image=tiny:1 : --image=debian:12 sh -c "scontrol show job \$SLURM_JOB_ID_HET_GROUP_0" | grep -o "image=[^ ]*"'
     assert_output $'image=docker:docker.io/library/tiny:1\nimage=docker:docker.io/library/debian:12'
 }
 
 @test "steps of a salloc have the image of the components that they run on; one of their own is for all of these" {
     run alice 'say="echo \$SHIFTER_IMAGEREQUEST \$(readlink /proc/self/ns/mnt)"
-        salloc -Q -w c1 --image=tiny:1 --volume=/shared:/data : -w c1 --image=debian:12 bash -c "say=\"\$1\"
+        salloc -Q --image=tiny:1 --volume=/shared:/data : --image=debian:12 bash -c "say=\"\$1\"
             srun -Q --het-group=0,1 sh -c \"\$say\" | sort
             srun -Q --het-group=1 sh -c \"\$say\"
-            srun -Q --het-group=1 --image=tiny:1 sh -c \"\$say; ls -d /data\"
+            srun -Q --het-group=1 --image=tiny:1 sh -c \"\$say; [ -e /data ] || echo no volume\"
             srun -Q --het-group=1 --module=greeting true" - "$say"'
     assert_line --index 0 --partial 'debian:12'
     assert_line --index 1 --partial 'tiny:1'
@@ -37,7 +36,7 @@ load lib
     assert_equal "${lines[2]}" "${lines[0]}"
     assert_line --index 3 --partial 'tiny:1'
     refute [ "${lines[3]}" = "${lines[1]}" ]
-    assert_line --partial '/data: No such file'
+    assert_line 'no volume'
     assert_line --partial 'shifter: --module needs an image'
 }
 

@@ -24,7 +24,7 @@ chmod 755 program
 for name in ${PROGRAMS[*]}; do ln program \$name; done
 END
     slurm_with "PrologFlags=X11
-LaunchParameters=use_interactive_step,disable_send_gids,slurmstepd_memlock_all
+LaunchParameters=use_interactive_step,disable_send_gids
 $(programs)"
 }
 teardown_file() {
@@ -68,22 +68,24 @@ TaskProlog inside as alice"
 
 @test "a TaskProlog that the image cannot run fails the rank, says so, and the node is fine" {
     on ctl sh -c "mv $SITE/TaskProlog $SITE/moved; printf '#!/no/such/shell\n' >$SITE/TaskProlog; chmod 755 $SITE/TaskProlog"
-    run alice 'srun --image=debian:12 echo ran'
+    run -127 alice 'srun --image=debian:12 echo ran'
     on ctl mv "$SITE/moved" "$SITE/TaskProlog"
-    assert_failure
     refute_line ran
+    assert_output --partial TaskProlog
     no_drained_node
 }
 
 @test "salloc with an interactive step: its shell is on the node's host, what it starts by srun is inside" {
-    run alice 'printf "%s\n" "echo at: \$(hostname) \$(readlink /proc/self/ns/mnt)" "srun image-only" "exit 7" |
-        script -qec "salloc -w c1 --image=debian:12" /dev/null; echo "exit $?"'
-    assert_line --partial "at: c1 $(on c1 readlink /proc/1/ns/mnt)"
+    # What is typed before the prompt is there gets lost on the way.
+    run alice '(for _ in {1..100}; do grep -qs "alice@c1" typescript && break; sleep 0.1; done
+            echo "echo at: \$(hostname) \$(readlink /proc/self/ns/mnt); srun image-only </dev/null; exit 7") |
+        timeout 20 script -qefc "salloc -w c1 --image=debian:12" typescript; echo "exit $?"; rm typescript'
+    assert_output --partial "at: c1 $(on c1 readlink /proc/1/ns/mnt)"
     assert_line --regexp '^only in the image'
     assert_line 'exit 7'
 }
 
-@test "groups, where slurmctld sends none (disable_send_gids), and memory that slurmstepd locks (slurmstepd_memlock_all)" {
+@test "LaunchParameters=disable_send_gids: my groups, which the node looks up" {
     run alice 'srun -w c1 --image=debian:12 sh -c "id; id -G"'
     assert_output "$(alice 'srun -w c1 sh -c "id; id -G"')"
     assert_output --partial '2001(science),2002(astro)'
@@ -127,11 +129,13 @@ $(programs)"
     nothing_is_left "$before"
 }
 
-@test "PrologFlags=Contain, and RunInJob where Slurm has it: Prolog and Epilog in the job's own cgroup" {
+@test "PrologFlags=Contain, and RunInJob where Slurm has it; and a slurmstepd that locks its memory" {
     version=$(on ctl sinfo --version)
     flags=Contain
     [[ ${version#* } < 24.05 ]] || flags=RunInJob
+    # Not together with an interactive step: slurmstepd 22.05 hangs then, with or without an image.
     slurm_with "PrologFlags=$flags
+LaunchParameters=slurmstepd_memlock_all
 $(programs)"
     before=$(state_of_nodes)
     run said_with --image=debian:12
