@@ -33,20 +33,19 @@ teardown() {
     on c1 sh -c 'command -v automount' || skip 'this release of Debian has no autofs'
     on c1 sh -s <<'SETUP'
 set -e
-mkdir -p /cvmfs /srv/cvmfs/atlas.cern.ch && chmod 777 /srv/cvmfs/atlas.cern.ch && echo software >/srv/cvmfs/atlas.cern.ch/file
+mkdir -p /cvmfs /srv/cvmfs/atlas.cern.ch && echo software >/srv/cvmfs/atlas.cern.ch/file
 echo '/cvmfs /etc/auto.cvmfs --timeout=60' >/etc/auto.master.cvmfs
-echo '* -fstype=bind,ro :/srv/cvmfs/&' >/etc/auto.cvmfs
+echo '* -fstype=bind :/srv/cvmfs/&' >/etc/auto.cvmfs
 automount --pid-file /run/automount.cvmfs /etc/auto.master.cvmfs
 until mountpoint -q /cvmfs; do sleep 0.1; done
 SETUP
     install_module cvmfs
     run alice 'srun -w c1 --image=tiny:1 --module=cvmfs sh -c "mounted() { grep -c \" /cvmfs/atlas.cern.ch \" /proc/self/mountinfo; }
-        mounted; cat /cvmfs/atlas.cern.ch/file; mounted; cat /cvmfs/none/file; touch /cvmfs/atlas.cern.ch/new"'
+        mounted; cat /cvmfs/atlas.cern.ch/file; mounted; cat /cvmfs/none/file"'
     assert_line --index 0 0
     assert_line --index 1 software
     assert_line --index 2 1
     assert_line "cat: can't open '/cvmfs/none/file': No such file or directory"
-    assert_line --partial 'Read-only file system'
 }
 
 @test "cvmfs: on a node without it the message names it" {
@@ -80,7 +79,7 @@ SETUP
 @test "slurm: a batch script inside starts its steps inside, on both nodes" {
     install_module slurm
     configure '$ a [inside]\nbatch = "ask"' ctl c1 c2
-    run batch -N2 -n4 --image=debian:12 --image-batch --module=slurm <<'SCRIPT'
+    run batch -N2 --ntasks-per-node=2 --image=debian:12 --image-batch --module=slurm <<'SCRIPT'
 #!/bin/bash
 image-only
 srun -N2 -n4 sh -c 'echo $SLURMD_NODENAME; image-only' | sort | uniq -c | tr -s ' '
