@@ -34,8 +34,7 @@ own_module() { configure '$ a [modules.own]\n'"${1-ldcache = [\"/opt/site/own\"]
  4 libown.so
  4 the node'\''s own
  4 unset'
-    run alice 'srun --image=debian:12 own/app'
-    assert_failure 127
+    run -127 alice 'srun --image=debian:12 own/app'
     assert_output --partial 'libown.so.1: cannot open shared object file'
 }
 
