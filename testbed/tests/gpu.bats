@@ -115,7 +115,7 @@ libcuda.so.550.54.15'
     refute_line --regexp '^/'
 }
 
-@test "a dry run names the devices where no spec is, and the node's log has what they are" {
+@test "a dry run on a host without specs names the devices" {
     gpu
     run alice 'srun --image=tiny:1 --module=gpu --image-dry-run true | tr -s " "'
     assert_line -- '- nvidia.com/gpu=all cdi of-the-node --module=gpu'
@@ -136,6 +136,7 @@ libcuda.so.550.54.15'
     spec 's/550.54.15/535.1/'
     run alice 'srun -w c1 --image=tiny:1 --module=gpu true'
     assert_output --partial "cannot open $LIBRARIES/libcuda.so.535.1"
+    spec ''
     # Nobody else is the worse for it.
     run alice 'srun -w c1 --image=tiny:1 --module=gpu echo fine; srun -w c1 --image=tiny:1 echo fine'
     assert_output $'fine\nfine'
@@ -173,7 +174,7 @@ libcuda.so.550.54.15'
     configure 's|^image_linger = 0|&\ncdi = ["/etc/cdi", "/root/cdi"]|' c1
     on c1 bash -c 'mkdir /root/cdi; chmod 700 /root; cat >/root/cdi/other.json' \
         <<<'{"cdiVersion":"0.6.0","kind":"nvidia.com/gpu","devices":[{"name":"all","containerEdits":{"env":["WHICH=the later one"]}}]}'
-    run alice 'srun -w c1 --image=tiny:1 --module=gpu sh -c "echo \$WHICH; ls /usr/bin/nvidia-smi"'
+    run alice 'srun -w c1 --image=tiny:1 --module=gpu sh -c "echo \$WHICH; ls /usr/bin/nvidia-smi; true"'
     on c1 rm -r /root/cdi
     assert_line --index 0 'the later one'
     assert_line --index 1 --partial 'No such file'
