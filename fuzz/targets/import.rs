@@ -1,4 +1,5 @@
-//! What users bring: archives of images, docker's and OCI layouts'; squashfs and SIF files.
+//! What users bring: archives of images, docker's and OCI layouts'; squashfs and SIF files; an index
+//! of several platforms, after the one that is wanted.
 #![no_main]
 #![allow(dead_code)]
 
@@ -43,6 +44,7 @@ mod layer {
 }
 #[path = "../../imgtool/src/source"]
 mod source {
+    pub(crate) mod decoded;
     pub(crate) mod manifest;
     pub(crate) mod origin;
     pub(crate) mod stream;
@@ -51,6 +53,16 @@ mod source {
 
 fuzz_target!(|bytes: &[u8]| {
     let Some((kind, archive)) = bytes.split_first() else { return };
+    if *kind == b'3' {
+        let text = String::from_utf8_lossy(archive);
+        let Some((platform, index)) = text.split_once('\n') else { return };
+        if source::manifest::is_platform(platform)
+            && let Ok(index) = source::manifest::parse(index.as_bytes())
+        {
+            let _ = source::manifest::choose(&index.manifests, platform);
+        }
+        return;
+    }
     let Ok(memory) = rustix::fs::memfd_create("fuzz", rustix::fs::MemfdFlags::CLOEXEC) else { return };
     let mut file = File::from(memory);
     if file.write_all(archive).is_err() {

@@ -15,15 +15,17 @@ mod layer {
     pub(crate) mod record;
     mod sparse;
 }
-#[path = "../../imgtool/src/wire.rs"]
-mod wire;
+#[path = "../../imgtool/src"]
+mod imgtool {
+    pub(crate) mod wire;
+}
 
+use imgtool::wire::{self, ToWriter};
 use layer::{
     archive,
     merge::Image,
     record::{Layer, What},
 };
-use wire::ToWriter;
 
 /// Two layers, a file system each: what stands before the mark is the base.
 const MARK: &[u8] = b"\nLAYER\n";

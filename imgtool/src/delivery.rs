@@ -104,6 +104,9 @@ pub(crate) fn send_tree(
         }
         unreadable = image.unreadable();
     }
+    if extras.has_only_root() {
+        image.give_to_root();
+    }
     image.describe(description(info, writer)?)?;
     writer.send(&ToWriter::Tree)?;
     let (_, devices) = image.send(extras, |message| writer.send(&message))?;

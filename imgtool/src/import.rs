@@ -1,5 +1,6 @@
 //! Importing: images from files and directories, read with the caller's rights.
 
+mod announced;
 mod archive;
 mod daemon;
 mod digest;
@@ -29,9 +30,10 @@ use crate::sandbox;
 use crate::source::Source;
 use crate::source::manifest::{Picked, pick};
 use crate::wire::Job;
+pub(crate) use announced::Announced;
 use archive::Archive;
 use parts::Parts;
-pub(crate) use receive::{Announced, receive};
+pub(crate) use receive::receive;
 pub(crate) use typed::Request;
 use typed::{Kind, Typed};
 

@@ -7,7 +7,7 @@ use udi::{Config, Error, ImageRef, Result};
 
 use crate::identity::Identity;
 use crate::progress::Progress;
-use crate::registry::{Credentials, Endpoint, Found, Logins, Registry, place};
+use crate::registry::{Credentials, Endpoint, Found, Logins, Registry, host_of, place};
 use crate::wire::ToReader;
 use crate::{cli, sandbox, show, sys, writer};
 
@@ -16,8 +16,9 @@ const MAX_PASSWORD: u64 = 64 << 10;
 
 /// Asks for name and password, sees whether the registry takes them, and keeps them.
 pub(crate) fn log_in(config: &Config, identity: &Identity, args: &cli::Login) -> Result<()> {
-    let host = host(args.registry.as_deref(), config)?;
-    let endpoint = Endpoint::at(config, &host).through_proxy(config, &identity.environment)?;
+    let asked = asked(args.registry.as_deref(), config)?;
+    let host = host_of(&asked);
+    let endpoint = Endpoint::at(config, host).through_proxy(config, &identity.environment)?;
     be_user(identity)?;
     let user = match &args.username {
         Some(user) => user.clone(),
@@ -39,12 +40,11 @@ pub(crate) fn log_in(config: &Config, identity: &Identity, args: &cli::Login) ->
     })?;
     check(identity, endpoint, &login)?;
     let logins = Logins::of(&identity.environment);
-    let place = logins.keep(&host, &login)?;
-    show::print(&format!("logged in to {host} as {}, kept in {place}", login.user()))?;
-    let elsewhere = config
-        .registry
-        .iter()
-        .find(|rule| rule.prefix.trim_end_matches('/') == host && rule.mirror.is_some());
+    let kept = logins.keep(&asked, &login)?;
+    show::print(&format!("logged in to {asked} as {}, kept in {kept}", login.user()))?;
+    let elsewhere = config.registry.iter().find(|rule| {
+        rule.prefix.trim_end_matches('/') == host && rule.mirror.is_some() && !rule.fallback
+    });
     if let Some(mirror) = elsewhere.and_then(|rule| rule.mirror.as_deref()) {
         let line =
             format!("note: here images of {host} come from {mirror}, which has logins of its own");
@@ -55,19 +55,19 @@ pub(crate) fn log_in(config: &Config, identity: &Identity, args: &cli::Login) ->
 
 /// Forgets a login.
 pub(crate) fn log_out(config: &Config, identity: &Identity, args: &cli::Logout) -> Result<()> {
-    let host = host(args.registry.as_deref(), config)?;
+    let asked = asked(args.registry.as_deref(), config)?;
     be_user(identity)?;
     let logins = Logins::of(&identity.environment);
-    let places = logins.forget(&host)?;
-    if let Some(path) = logins.left_to_docker(&host) {
-        return Err(Error::user(format!("docker keeps a login to {host}, in {}", path.display()))
-            .hint(format!("docker logout {host}")));
+    let places = logins.forget(&asked)?;
+    if let Some(path) = logins.left_to_docker(&asked) {
+        return Err(Error::user(format!("docker keeps a login to {asked}, in {}", path.display()))
+            .hint(format!("docker logout {asked}")));
     }
     if places.is_empty() {
-        return Err(Error::user(format!("you are not logged in to {host}"))
+        return Err(Error::user(format!("you are not logged in to {asked}"))
             .hint("name the registry as you did when you logged in"));
     }
-    show::print(&format!("logged out of {host}, forgotten in {}", places.join(", ")))
+    show::print(&format!("logged out of {asked}, forgotten in {}", places.join(", ")))
 }
 
 /// Root's files are root's.
@@ -75,15 +75,15 @@ fn be_user(identity: &Identity) -> Result<()> {
     if identity.uid == 0 { Ok(()) } else { identity.become_user() }
 }
 
-/// The registry that was typed, as images' names have it.
-fn host(typed: Option<&str>, config: &Config) -> Result<String> {
+/// The registry that was typed, or the part of it, as images' names have it.
+fn asked(typed: Option<&str>, config: &Config) -> Result<String> {
     let Some(typed) = typed else { return Ok(config.images.default_registry.clone()) };
-    let host = place(typed);
-    let image = ImageRef::parse(&format!("{host}/x:1"), &config.names());
+    let asked = place(typed);
+    let image = ImageRef::parse(&format!("{asked}/x:1"), &config.names());
     match image {
-        Ok(ImageRef::Docker(image)) if image.registry() == host => Ok(host.to_owned()),
+        Ok(ImageRef::Docker(image)) if image.registry() == host_of(asked) => Ok(asked.to_owned()),
         _ => Err(Error::user(format!("{typed}: not a registry's name"))
-            .hint("a registry is HOST[:PORT], without what follows; it has a dot or a port")),
+            .hint("a registry is HOST[:PORT], with a dot or a port; /PATH may follow")),
     }
 }
 
@@ -174,13 +174,28 @@ mod tests {
     #[test]
     fn a_registry_is_named_as_in_an_images_name() {
         let config = Config::parse("[store]\npath = \"/x\"\n", std::path::Path::new("x")).unwrap();
-        let host = |typed| host(typed, &config).map_err(|error| error.what());
+        let host = |typed| asked(typed, &config).map_err(|error| error.what());
         assert_eq!(host(None).unwrap(), "docker.io");
         for hub in ["docker.io", "https://index.docker.io/v1/", "registry-1.docker.io"] {
             assert_eq!(host(Some(hub)).unwrap(), "docker.io");
         }
         assert_eq!(host(Some("https://r.io:5000/")).unwrap(), "r.io:5000");
-        for bad in ["alice", "", "r.io/group", "R.io", "r.io:x", "a b", "http://", "r.io@x"] {
+        for part in ["r.io/group", "r.io:5000/group/app", "docker.io/library"] {
+            assert_eq!(host(Some(part)).unwrap(), part);
+        }
+        for bad in [
+            "alice",
+            "alice/app",
+            "",
+            "r.io/Group",
+            "r.io//a",
+            "r.io/a:1",
+            "R.io",
+            "r.io:x",
+            "a b",
+            "http://",
+            "r.io@x",
+        ] {
             assert_eq!(host(Some(bad)).unwrap_err(), format!("{bad}: not a registry's name"));
         }
     }

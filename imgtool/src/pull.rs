@@ -27,10 +27,16 @@ pub(crate) fn run(
 ) -> Result<Vec<Delivered>> {
     let asked = cli::image(&args.image, config)?;
     let docker = registry_name(&asked)?;
-    let endpoint = Endpoint::of(config, docker).through_proxy(config, &identity.environment)?;
-    let found = confine(identity, &endpoint)?;
+    let endpoints = [Some(Endpoint::of(config, docker)), Endpoint::behind(config, docker)];
+    let endpoints = endpoints.into_iter().flatten();
+    let endpoints: Vec<Endpoint> =
+        endpoints.map(|e| e.through_proxy(config, &identity.environment)).collect::<Result<_>>()?;
+    let found = confine(identity, &endpoints)?;
     let progress = Progress::new(args.options.quiet);
-    let registry = Arc::new(Registry::new(endpoint, found, progress.clone())?);
+    let registries = endpoints.into_iter().zip(found);
+    let registries = registries
+        .map(|(endpoint, found)| Registry::new(endpoint, found, progress.clone()))
+        .collect::<Result<_>>()?;
     let layers = match config.images.layer_cache {
         Some(_) => Store::open(&config.store)?.layers().map(Arc::new),
         None => None,
@@ -40,13 +46,34 @@ pub(crate) fn run(
         (Some(digest), _) => digest.as_str(),
         (None, tag) => tag.unwrap_or(&config.images.default_tag),
     };
+    let (registry, all) = find(registries, reference, &args.options.platforms(config), &progress)?;
+    let registry = Arc::new(registry);
     let pull = Pull { config, args, asked: &asked, registry, layers, progress: &progress };
-    // Nothing is fetched for one platform if there is nothing for another.
-    let platforms = args.options.platforms(config).into_iter();
-    let all = platforms.map(|platform| Ok((platform, pick(&*pull.registry, reference, platform)?)));
-    let all: Vec<(&str, Picked)> = all.collect::<Result<_>>()?;
     let each = all.iter().zip(channels);
     each.map(|((platform, picked), channel)| pull.one(platform, picked, channel)).collect()
+}
+
+/// What the first of `registries` gives that gives it all: nothing is fetched for one platform if
+/// there is nothing for another.
+fn find<'a>(
+    registries: Vec<Registry>,
+    reference: &str,
+    platforms: &[&'a str],
+    progress: &Progress,
+) -> Result<(Registry, Vec<(&'a str, Picked)>)> {
+    let mut failed = None;
+    for registry in registries {
+        if let Some(error) = &failed {
+            let origin = &registry.endpoint().host;
+            progress.say(&format!("{}; asking {origin} itself", Error::what(error)));
+        }
+        let all = platforms.iter().map(|p| Ok((*p, pick(&registry, reference, p)?)));
+        match all.collect::<Result<_>>() {
+            Ok(all) => return Ok((registry, all)),
+            Err(error) => failed = Some(error),
+        }
+    }
+    Err(failed.unwrap_or_else(|| Error::bug("there is no registry to ask")))
 }
 
 /// A pull under way.
@@ -119,9 +146,12 @@ fn registry_name(image: &ImageRef) -> Result<&DockerRef> {
     }
 }
 
-/// Gives up all rights but the user's; gives the user's login.
-fn confine(identity: &Identity, endpoint: &Endpoint) -> Result<Found> {
-    let find = || Logins::of(&identity.environment).find(&endpoint.host, &endpoint.repository);
+/// Gives up all rights but the user's; gives the user's login to each.
+fn confine(identity: &Identity, endpoints: &[Endpoint]) -> Result<Vec<Found>> {
+    let logins = Logins::of(&identity.environment);
+    let find = || -> Vec<Found> {
+        endpoints.iter().map(|e| logins.find(&e.host, &e.repository)).collect()
+    };
     // Root's own logins can only be read as root, and nobody else can have written them.
     let of_root = (identity.uid == 0).then(find);
     identity.become_user()?;

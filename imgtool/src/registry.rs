@@ -15,7 +15,7 @@ mod proxy;
 pub(crate) use auth_file::place;
 pub(crate) use credentials::Credentials;
 pub(crate) use endpoint::Endpoint;
-pub(crate) use logins::{Found, Logins};
+pub(crate) use logins::{Found, Logins, host_of};
 pub(crate) use proxy::proxy;
 
 use std::sync::Mutex;

@@ -1,5 +1,6 @@
 //! Where an image's manifest, configuration and layers come from.
 
+pub(crate) mod decoded;
 mod kept;
 pub(crate) mod manifest;
 mod origin;

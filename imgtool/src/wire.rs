@@ -3,6 +3,8 @@
 //! The writer trusts no frame: lengths are checked here, what they say is checked where it
 //! is used.
 
+mod frame;
+
 use serde::{Deserialize, Serialize};
 use std::io::{self, Read, Write};
 
@@ -10,8 +12,8 @@ use squashfs::{Device, Meta, Special};
 use udi::{Digest, ImageInfo};
 use udi_store::Unreadable;
 
-/// Larger frames are refused.
-const MAX: usize = 8 << 20;
+use frame::{Fields, broken, fixed, frame, json, unframe};
+
 /// Contents are sent in pieces of at most this size.
 pub(crate) const PIECE: usize = 256 << 10;
 
@@ -215,7 +217,7 @@ impl ToWriter {
             18 => return Ok(Self::Xattrs(bytes)),
             _ => return Err(broken()),
         };
-        if fields.0.is_empty() { Ok(message) } else { Err(broken()) }
+        if fields.is_empty() { Ok(message) } else { Err(broken()) }
     }
 
     /// Sends contents without copying them first.
@@ -242,81 +244,6 @@ impl ToReader {
         let (_, bytes) = unframe(from)?;
         serde_json::from_slice(&bytes).map_err(io::Error::from)
     }
-}
-
-fn json<T: Serialize>(value: &T) -> io::Result<Vec<u8>> {
-    serde_json::to_vec(value).map_err(io::Error::from)
-}
-
-fn frame(to: &mut impl Write, tag: u8, parts: &[&[u8]]) -> io::Result<()> {
-    let length: usize = parts.iter().map(|part| part.len()).sum();
-    if length > MAX {
-        return Err(broken());
-    }
-    let mut head = [tag; 5];
-    head[1..].copy_from_slice(&(length as u32).to_le_bytes());
-    to.write_all(&head)?;
-    parts.iter().try_for_each(|part| to.write_all(part))
-}
-
-fn unframe(from: &mut impl Read) -> io::Result<(u8, Vec<u8>)> {
-    let mut head = [0; 5];
-    from.read_exact(&mut head)?;
-    let [tag, length @ ..] = head;
-    let length = u32::from_le_bytes(length) as usize;
-    if length > MAX {
-        return Err(broken());
-    }
-    let mut bytes = vec![0; length];
-    from.read_exact(&mut bytes)?;
-    Ok((tag, bytes))
-}
-
-fn fixed(meta: &Meta, more: &[u32]) -> Vec<u8> {
-    let mut bytes = meta.mode.to_le_bytes().to_vec();
-    for field in [meta.uid, meta.gid, meta.mtime, meta.xattrs].iter().chain(more) {
-        bytes.extend(field.to_le_bytes());
-    }
-    bytes
-}
-
-struct Fields<'a>(&'a [u8]);
-
-impl Fields<'_> {
-    fn take<const N: usize>(&mut self) -> io::Result<[u8; N]> {
-        let (first, rest) = self.0.split_first_chunk::<N>().ok_or_else(broken)?;
-        self.0 = rest;
-        Ok(*first)
-    }
-
-    fn u32(&mut self) -> io::Result<u32> {
-        self.take().map(u32::from_le_bytes)
-    }
-
-    fn meta(&mut self) -> io::Result<Meta> {
-        let mode = u16::from_le_bytes(self.take()?);
-        let (uid, gid) = (self.u32()?, self.u32()?);
-        Ok(Meta { mode, uid, gid, mtime: self.u32()?, xattrs: self.u32()? })
-    }
-
-    fn bytes(&mut self, length: usize) -> io::Result<Vec<u8>> {
-        let (first, rest) = self.0.split_at_checked(length).ok_or_else(broken)?;
-        self.0 = rest;
-        Ok(first.to_vec())
-    }
-
-    fn digest(&mut self) -> io::Result<Digest> {
-        let text = self.rest();
-        std::str::from_utf8(&text).ok().and_then(|text| text.parse().ok()).ok_or_else(broken)
-    }
-
-    fn rest(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.0).to_vec()
-    }
-}
-
-fn broken() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, "a frame is broken")
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use world::fake::Fake;
-use world::{ALICE, BOB, Done, OWNER, World};
+use world::{ALICE, BOB, Done, OWNER, World, json};
 
 /// Two sites, `here` and `there`, with an sshd there that alice's key opens.
 struct Sites {
@@ -105,10 +105,6 @@ impl Sites {
         std::fs::write(&path, bytes).unwrap();
         root(&self.there, &format!("chown -R {ALICE}:{ALICE} alice/.cache"));
     }
-}
-
-fn json(done: &Done) -> serde_json::Value {
-    serde_json::from_str(&done.out()).unwrap_or_else(|e| panic!("{e}: {done:?}"))
 }
 
 const LIST: &str = "cd $1; find . -path ./.shifter -prune -o -printf '%p %y %m %U:%G %T@ %l\\n' | sort; find . -path ./.shifter -prune -o -type f -exec sha256sum {} + | sort; jq -c .env .shifter/image.json";

@@ -11,21 +11,11 @@ use std::os::unix::net::UnixListener;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use world::{ALICE, BOB, Done, World};
-
-fn json(done: &Done) -> serde_json::Value {
-    serde_json::from_str(&done.out()).unwrap_or_else(|e| panic!("{e}: {done:?}"))
-}
-
-fn sh(world: &World, script: &str) -> String {
-    let mut command = Command::new("bash");
-    command.args(["-euc", script]).current_dir(world.path("alice"));
-    Done(command.output().unwrap()).ok().out()
-}
+use world::{ALICE, BOB, Done, World, json, root};
 
 /// `alice/app.tar`: docker's archive of an image of two layers, app:1.
 fn archive(world: &World) {
-    sh(
+    root(
         world,
         r#"for n in 1 2; do mkdir root$n; echo $n >root$n/file$n; tar -C root$n -cf $n.tar file$n; done
         sha() { sha256sum $1 | cut -d' ' -f1; }
@@ -112,7 +102,7 @@ fn an_image_of_podmans_daemon_is_the_one_that_podman_saves() {
     let curl = format!(
         "curl -sf --unix-socket podman.sock http://d/images/app:1/get -o saved.tar; chown {ALICE} saved.tar"
     );
-    sh(&world, &curl);
+    root(&world, &curl);
     world.tool(ALICE, &["rm", &format!("user:{ALICE}/app:1")]).ok();
     let saved = format!("docker-archive:{}", world.path("alice/saved.tar").display());
     let again = json(&world.tool(ALICE, &["import", "--json", &saved, "app:1"]).ok());

@@ -5,20 +5,8 @@
 mod world;
 
 use std::os::unix::fs::PermissionsExt;
-use std::process::Command;
 
-use world::fake::Fake;
-use world::{ALICE, BOB, Done, World};
-
-fn site() -> (std::sync::Arc<Fake>, World) {
-    let fake = Fake::start();
-    let world = World::new(&fake.address);
-    (fake, world)
-}
-
-fn json(done: &Done) -> serde_json::Value {
-    serde_json::from_str(&done.out()).unwrap_or_else(|e| panic!("{e}: {done:?}"))
-}
+use world::{ALICE, BOB, Done, World, json, root, site};
 
 /// shifterimg, in the home directory of `uid`.
 fn tool(world: &World, uid: u32, words: &[&str]) -> Done {
@@ -26,13 +14,6 @@ fn tool(world: &World, uid: u32, words: &[&str]) -> Done {
     let all =
         [&["sh", "-c", r#"cd "$HOME"; exec "$0" "$@""#, tool.to_str().unwrap()], words].concat();
     Done(world.command(uid, &[], &all).output().unwrap())
-}
-
-/// As root, in alice's directory.
-fn root(world: &World, script: &str) -> String {
-    let mut command = Command::new("bash");
-    command.args(["-euc", script]).current_dir(world.path("alice"));
-    Done(command.output().unwrap()).ok().out()
 }
 
 /// An image with all that there may be, `user:ALICE/app:1`.

@@ -6,16 +6,12 @@
 mod world;
 
 use std::io::{BufRead, BufReader};
-use std::net::TcpListener;
+use std::net::{IpAddr, TcpListener, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use world::fake::{Fake, PASSWORD, USER};
-use world::{ALICE, World};
-
-fn site() -> (std::sync::Arc<Fake>, World) {
-    let fake = Fake::start();
-    let world = World::new(&fake.address);
-    (fake, world)
-}
+use world::{ALICE, World, site};
 
 const NOTHING: [String; 0] = [];
 
@@ -92,6 +88,58 @@ fn a_registry_that_is_being_restarted_is_waited_for_a_little() {
     assert!(said.next().unwrap().unwrap().contains("does not answer"));
     let _fake = Fake::at(&address);
     assert_eq!(pull.wait().unwrap().code(), Some(0));
+}
+
+/// A name server that cannot help until it is told that it can; then it knows registry.test.
+fn name_server(works: Arc<AtomicBool>) -> IpAddr {
+    // Nobody else asks there, and resolvers know one port only.
+    let socket = UdpSocket::bind("127.0.53.153:53").unwrap();
+    let address = socket.local_addr().unwrap().ip();
+    std::thread::spawn(move || {
+        let mut query = [0; 512];
+        while let Ok((length, client)) = socket.recv_from(&mut query) {
+            let name = query[12..length].iter().position(|&b| b == 0).unwrap();
+            let question = &query[12..12 + name + 5];
+            let known = question.starts_with(b"\x08registry\x04test\0");
+            let wants_ipv4 = question[name + 1..name + 3] == [0, 1];
+            let (code, answers) = match (works.load(Ordering::SeqCst), known) {
+                (_, false) => (3, 0),
+                (false, true) => (2, 0),
+                (true, true) => (0, u8::from(wants_ipv4)),
+            };
+            let mut answer = query[..2].to_vec();
+            answer.extend([0x81, 0x80 | code, 0, 1, 0, answers, 0, 0, 0, 0]);
+            answer.extend(question);
+            if answers > 0 {
+                answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 127, 0, 0, 1]);
+            }
+            let _ = socket.send_to(&answer, client);
+        }
+    });
+    address
+}
+
+#[test]
+#[ignore = "needs root: it becomes users"]
+fn a_name_server_that_does_not_answer_is_waited_for_and_one_that_knows_no_such_name_is_not() {
+    let works = Arc::new(AtomicBool::new(false));
+    let server = name_server(Arc::clone(&works));
+    let fake = Fake::start();
+    let port = fake.address.split_once(':').unwrap().1;
+    let world = World::new(&format!("registry.test:{port}"));
+    let resolver = format!("nameserver {server}\noptions timeout:1 attempts:1\n");
+    std::fs::write(world.path("etc/resolv.conf"), resolver).unwrap();
+    world.mode("etc/resolv.conf", 0o644);
+    let mut pull = world.start(ALICE, &["pull", "plain:1"]);
+    let mut said = BufReader::new(pull.stderr.take().unwrap()).lines();
+    let said = said.next().unwrap().unwrap();
+    works.store(true, Ordering::SeqCst);
+    let words = format!("cannot find the registry registry.test:{port}: no name server answers");
+    assert!(said.contains(&words) && said.contains("; trying again in 500 ms"), "{said}");
+    assert_eq!(pull.wait().unwrap().code(), Some(0));
+    let done = world.tool(ALICE, &["pull", &format!("other.test:{port}/plain:1")]);
+    let done = done.fails(1, &["its name is not known"]);
+    assert!(!done.err().contains("trying again"), "{}", done.err());
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use world::fake::Fake;
-use world::{ALICE, BOB, Done, OWNER, World};
+use world::{ALICE, BOB, Done, OWNER, World, json};
 
 fn site(formats: &str) -> (std::sync::Arc<Fake>, World) {
     let fake = Fake::start();
@@ -23,10 +23,6 @@ fn site(formats: &str) -> (std::sync::Arc<Fake>, World) {
         fake.address
     ));
     (fake, world)
-}
-
-fn json(done: &Done) -> serde_json::Value {
-    serde_json::from_str(&done.out()).unwrap_or_else(|e| panic!("{e}: {done:?}"))
 }
 
 /// The file that nodes would mount, and its format.

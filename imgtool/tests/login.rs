@@ -126,6 +126,34 @@ fn on_a_terminal_the_password_is_asked_for_and_not_shown() {
     assert_eq!(kept(&world)["auths"].as_object().unwrap().len(), 1);
 }
 
+#[test]
+#[ignore = "needs root: it becomes users"]
+fn a_login_to_part_of_a_registry_is_for_that_part() {
+    let (fake, world) = site("basic");
+    let (host, part) = (fake.address.as_str(), format!("{}/basic", fake.address));
+    world.configure(&format!("[[registry]]\nprefix = \"{host}\"\nhttp = true\n"));
+    let (mine, other) = (format!("{part}/app:1"), format!("{host}/basic-not:1"));
+    let said = log_in(&world, &[], PASSWORD, &[&part]).ok();
+    assert!(said.out().starts_with(&format!("logged in to {part} as alice")), "{}", said.out());
+    // As podman's `podman login REGISTRY/PATH` keeps it.
+    assert_eq!(kept(&world)["auths"].as_object().unwrap().keys().collect::<Vec<_>>(), [&part]);
+    world.tool(ALICE, &["pull", &mine]).ok();
+    assert!(fake.seen("/v2/basic/app").iter().any(|line| line.contains("Basic")));
+    world.tool(ALICE, &["pull", &other]).ok();
+    assert!(fake.seen("/v2/basic-not").iter().all(|line| !line.contains("Basic")));
+    world.tool(ALICE, &["logout", host]).fails(1, &["you are not logged in to"]);
+    world.tool(ALICE, &["logout", &part]).ok();
+    world.tool(ALICE, &["pull", &mine]).fails(1, &["wants a login"]);
+    // A helper for all registries has none for a part; one for this registry would go before it.
+    write(&world, ".docker/config.json", r#"{"credsStore":"desktop"}"#, 0o600);
+    log_in(&world, &[], PASSWORD, &[&part]).ok();
+    world.tool(ALICE, &["pull", &mine]).ok();
+    let helpers = json!({ "credHelpers": { host: "desktop" } }).to_string();
+    write(&world, ".docker/config.json", &helpers, 0o600);
+    log_in(&world, &[], PASSWORD, &[&part])
+        .fails(1, &["docker-credential-desktop keeps the login of", "credHelpers"]);
+}
+
 /// Keeps one login, and notes how it was run.
 const HELPER: &str = r#"#!/bin/sh
 cd "$HOME/kept" || exit 1

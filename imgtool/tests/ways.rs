@@ -7,7 +7,7 @@ mod world;
 
 use std::sync::Arc;
 
-use world::fake::Fake;
+use world::fake::{Fake, PASSWORD, USER};
 use world::ways::{Proxy, Tls};
 use world::{ALICE, BOB, World};
 
@@ -41,6 +41,53 @@ fn a_certificate_of_the_sites_own_is_trusted_where_the_site_says_so() {
     let name = format!("{}/plain:1", fake.address);
     world.tool(BOB, &["pull", &name]).fails(3, &["cannot talk securely", "http = true"]);
     assert_eq!(fake.seen("/v2/"), [""; 0]);
+}
+
+#[test]
+#[ignore = "needs root: it becomes users"]
+fn a_registry_is_asked_itself_for_what_its_mirror_does_not_give_where_the_site_says_so() {
+    let (origin, mirror) = (Fake::start(), Fake::start());
+    let world = World::new("x");
+    world.log_in(&origin.address, USER, PASSWORD);
+    let rules = |mirrored: &str, more: &str| {
+        let (origin, mirror) = (&origin.address, &mirror.address);
+        world.configure(&format!(
+            "[[registry]]\nprefix = \"{origin}\"\nhttp = true\n\
+             [[registry]]\nprefix = \"{origin}/team\"\nmirror = \"{mirror}/{mirrored}\"\n{more}\n\
+             [[registry]]\nprefix = \"{origin}/token\"\nmirror = \"{mirror}/gone\"\n{more}\n"
+        ));
+    };
+    let (name, asking) =
+        (format!("{}/team:1", origin.address), format!("; asking {} itself", origin.address));
+    rules("plain", "http = true\nfallback = true");
+    let done = world.tool(ALICE, &["pull", &name]).ok();
+    assert!(!done.err().contains(&asking), "{}", done.err());
+    assert_eq!(origin.seen("/v2/"), [""; 0]);
+    world.tool(ALICE, &["rm", &name]).ok();
+    // What it does not have; what cannot be asked at all.
+    for (mirrored, more, why) in [
+        ("gone", "http = true\nfallback = true", "has no gone:1"),
+        ("plain", "fallback = true", "cannot talk securely"),
+    ] {
+        rules(mirrored, more);
+        let done = world.tool(ALICE, &["pull", "--json", &name]).ok();
+        assert!(done.err().contains(why) && done.err().contains(&asking), "{}", done.err());
+        let from = format!("from {}/team", origin.address);
+        assert!(done.err().contains(&from), "{}", done.err());
+        world.tool(ALICE, &["rm", &name]).ok();
+    }
+    // A login is for whom it was made.
+    rules("gone", "http = true\nfallback = true");
+    *origin.door.lock().unwrap() = "token";
+    let private = format!("{}/token:1", origin.address);
+    world.tool(ALICE, &["pull", &private]).ok();
+    assert!(origin.seen("Basic").len() == 1 && mirror.seen("Basic").is_empty());
+    world.tool(BOB, &["pull", &private]).fails(1, &["wants a login", &origin.address]);
+    // Nobody else is asked where the site does not say so.
+    let asked = origin.seen("/v2/").len();
+    rules("gone", "http = true");
+    world.tool(BOB, &["pull", &name]).fails(1, &["has no gone:1", &mirror.address]);
+    assert_eq!(origin.seen("/v2/").len(), asked);
 }
 
 #[test]
@@ -82,7 +129,9 @@ fn a_proxy_that_leads_nowhere_is_named_as_such() {
         .tool(ALICE, &["pull", "plain:1"])
         .fails(3, &["the proxy no-such-host.example:1", "not known"]);
     let bad = [("https_proxy", "socks5://me:hush@x:1")];
-    let done = world.tool_with(ALICE, &bad, &["pull", "plain:1"]).fails(1, &["https_proxy is no"]);
+    let done = world
+        .tool_with(ALICE, &bad, &["pull", "plain:1"])
+        .fails(1, &["HTTP proxies only", "http://HOST:PORT"]);
     assert!(!done.err().contains("hush"));
 }
 

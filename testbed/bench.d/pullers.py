@@ -117,7 +117,8 @@ def theirs(tool, image):
         # Docker and Podman leave mounts in their directories.
         for mount in sorted(mounts_below(where), reverse=True):
             subprocess.run(["umount", "-l", mount], check=False)
-        shutil.rmtree(where)
+        # Whoever of them still ends may be cleaning up as well, which rm does not mind.
+        subprocess.run(["rm", "-rf", where], check=True)
 
 
 def kept_by(where):

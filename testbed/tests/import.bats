@@ -89,6 +89,18 @@ as_known() { alice 'shifterimg inspect --json "$1"' "$1" | jq -r '.image.digest,
     [[ ${lines[0]} == "${lines[1]}" ]]
 }
 
+@test "whose files are is the image's to say, or the site's" {
+    alice 'mkdir -p files/theirs/bin; srun -Q --image=tiny:1 busybox cat /bin/busybox >files/theirs/bin/busybox; chmod +x files/theirs/bin/busybox
+        tar -C files/theirs --owner=7 --group=8 -cf files/theirs.tar .; shifterimg import -q tar:files/theirs.tar app:1'
+    run alice 'srun --image=user:alice/app:1 /bin/busybox stat -c %u:%g /bin/busybox; shifterimg rm user:alice/app:1'
+    assert_line 7:8
+    configure '$a [images]\nowners = "root"' ctl
+    alice 'shifterimg import -q tar:files/theirs.tar app:1'
+    restore_config
+    run alice 'srun --image=user:alice/app:1 /bin/busybox stat -c %u:%g /bin/busybox'
+    assert_output 0:0
+}
+
 @test "what alice imports is hers alone, until she says otherwise; nobody else writes her names" {
     alice 'shifterimg import -q oci:files/odd app:1'
     run bob 'shifterimg images -q | grep alice; srun --image=user:alice/app:1 true'

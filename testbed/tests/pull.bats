@@ -66,6 +66,15 @@ digest_of() { skopeo inspect --raw --tls-verify=false "docker://$REGISTRY/$1" | 
     assert_output registry:5000/ubuntu
 }
 
+@test "what the mirror does not have comes from the registry itself, where the site says so" {
+    configure '$a # for one test\n[[registry]]\nprefix = "registry:5000/mine"\nmirror = "registry:5009/not-there"\nhttp = true\nfallback = true' ctl
+    run alice 'shifterimg pull registry:5000/mine:1; shifterimg rm registry:5000/mine:1'
+    configure '/^# for one test/,$d' ctl
+    assert_line --regexp '^the registry registry:5009 has no not-there:1.*; asking registry:5000 itself$'
+    assert_line --regexp ' from registry:5000/mine$'
+    assert_line --regexp '^docker:registry:5000/mine:1@sha256:[0-9a-f]{64}$'
+}
+
 @test "what is there is not fetched again" {
     run alice 'shifterimg pull debian:12 && shifterimg pull --json debian:12 2>/dev/null | jq .new'
     assert_success

@@ -1,15 +1,16 @@
 //! The contents of files: blocks, fragments, holes.
 
+mod twins;
+
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hasher};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::sync::mpsc::{Receiver, TryRecvError};
 
-use hashbrown::HashTable;
-
 use crate::pool::{Block, Pool, gone};
 use crate::tree::Tree;
 use crate::{Options, invalid};
+use twins::Twins;
 
 /// Where the data start: after the superblock.
 const START: u64 = 96;
@@ -17,11 +18,6 @@ const START: u64 = 96;
 const STORED: u32 = 1 << 24;
 /// The fragment number of a file without one.
 pub(crate) const NO_FRAGMENT: u32 = u32::MAX;
-
-/// Fragments that are kept when they were read back: copies of a directory come file by file.
-const READ_BACK: usize = 8;
-/// Bytes that are compared at once.
-const COMPARED: usize = 64 << 10;
 
 /// The contents of one file, to be named in the tree, by one inode or by several.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -38,6 +34,18 @@ pub(crate) struct Extent {
     words: usize,
     pub(crate) fragment: u32,
     pub(crate) offset: u32,
+}
+
+impl Extent {
+    const NOTHING: Self = Self {
+        start: 0,
+        size: 0,
+        sparse: 0,
+        first_word: 0,
+        words: 0,
+        fragment: NO_FRAGMENT,
+        offset: 0,
+    };
 }
 
 /// A file as it is kept: of a million files almost all are small.
@@ -94,9 +102,7 @@ pub struct Writer<W: Read + Write + Seek> {
     pub(crate) position: u64,
     files: Vec<File>,
     large: Vec<Large>,
-    /// Files by what is in them, for finding those that come twice.
-    known: HashTable<u32>,
-    known_large: HashTable<u32>,
+    twins: Twins,
     /// Lengths of all blocks of all files, in order.
     words: Vec<u32>,
     pub(crate) fragments: Vec<Fragment>,
@@ -107,8 +113,6 @@ pub struct Writer<W: Read + Write + Seek> {
     submitted_fragments: u32,
     block: Vec<u8>,
     fragment: Vec<u8>,
-    /// Fragments that were read back, the latest first.
-    read_back: VecDeque<(u32, Vec<u8>)>,
     spares: Vec<Vec<u8>>,
     open: Option<Open>,
 }
@@ -127,8 +131,7 @@ impl<W: Read + Write + Seek> Writer<W> {
             position: START,
             files: Vec::new(),
             large: Vec::new(),
-            known: HashTable::new(),
-            known_large: HashTable::new(),
+            twins: Twins::default(),
             words: Vec::new(),
             fragments: Vec::new(),
             pool: Pool::start(options.threads, options.level)?,
@@ -137,7 +140,6 @@ impl<W: Read + Write + Seek> Writer<W> {
             submitted_fragments: 0,
             block: Vec::with_capacity(options.block_size as usize),
             fragment: Vec::with_capacity(options.block_size as usize),
-            read_back: VecDeque::new(),
             spares: Vec::new(),
             open: None,
         })
@@ -219,9 +221,7 @@ impl<W: Read + Write + Seek> Writer<W> {
         self.submit_fragment()?;
         self.drain(0)?;
         // Nobody asks for these any more, and the tree wants memory too.
-        self.known = HashTable::new();
-        self.known_large = HashTable::new();
-        self.read_back.clear();
+        self.twins = Twins::default();
         Tree::new(self)
     }
 
@@ -231,13 +231,10 @@ impl<W: Read + Write + Seek> Writer<W> {
             return self.large.get(file.number as usize).map(|large| large.extent.clone());
         }
         Some(Extent {
-            start: 0,
             size: u64::from(file.size),
-            sparse: 0,
-            first_word: 0,
-            words: 0,
             fragment: file.number,
             offset: file.offset,
+            ..Extent::NOTHING
         })
     }
 
@@ -264,16 +261,7 @@ impl<W: Read + Write + Seek> Writer<W> {
             return Ok(number);
         }
         open.large = Some(next);
-        let extent = Extent {
-            start: 0,
-            size: 0,
-            sparse: 0,
-            first_word: 0,
-            words: 0,
-            fragment: NO_FRAGMENT,
-            offset: 0,
-        };
-        self.large.push(Large { extent, hash: 0 });
+        self.large.push(Large { extent: Extent::NOTHING, hash: 0 });
         Ok(next)
     }
 
@@ -303,18 +291,13 @@ impl<W: Read + Write + Seek> Writer<W> {
 
     /// A file of less than a block shares a block with others.
     fn keep_fragment(&mut self) -> io::Result<File> {
-        let hash = hash_of(&self.block);
+        let hash = twins::hash_of(&self.block);
         let size = self.block.len() as u32;
-        let twin = self.known.find(spread(hash), |&number| {
-            let file = &self.files[number as usize];
-            file.hash == hash && file.size == size
-        });
-        if let Some(&twin) = twin {
-            let twin = self.files[twin as usize];
-            if self.is_fragment(twin)? {
-                self.block.clear();
-                return Ok(twin);
-            }
+        if let Some(twin) = self.twins.small(&self.files, hash, size)
+            && self.is_fragment(twin)?
+        {
+            self.block.clear();
+            return Ok(twin);
         }
         if self.fragment.len() + self.block.len() > self.options.block_size as usize {
             self.submit_fragment()?;
@@ -322,43 +305,8 @@ impl<W: Read + Write + Seek> Writer<W> {
         let number = self.submitted_fragments;
         let offset = self.fragment.len() as u32;
         self.fragment.append(&mut self.block);
-        let files = &self.files;
-        self.known.insert_unique(spread(hash), files.len() as u32, |&other| {
-            files.get(other as usize).map_or(0, |file| spread(file.hash))
-        });
+        self.twins.add_small(&self.files, hash);
         Ok(File { size, number, offset, hash })
-    }
-
-    /// Whether the open file, all of it in the block, is what `twin` is.
-    fn is_fragment(&mut self, twin: File) -> io::Result<bool> {
-        let range = twin.offset as usize..twin.offset as usize + twin.size as usize;
-        if twin.number == self.submitted_fragments {
-            return Ok(self.fragment.get(range) == Some(&self.block));
-        }
-        let found = self.read_back.iter().position(|(number, _)| *number == twin.number);
-        let (number, raw) = match found.and_then(|at| self.read_back.remove(at)) {
-            Some(found) => found,
-            None => (twin.number, self.read_fragment(twin.number)?),
-        };
-        let same = raw.get(range) == Some(&self.block);
-        self.read_back.truncate(READ_BACK - 1);
-        self.read_back.push_front((number, raw));
-        Ok(same)
-    }
-
-    fn read_fragment(&mut self, number: u32) -> io::Result<Vec<u8>> {
-        if number as usize >= self.fragments.len() {
-            self.drain(0)?;
-        }
-        let Fragment { start, word } = *self.fragments.get(number as usize).ok_or_else(gone)?;
-        let mut bytes = vec![0; (word & (STORED - 1)) as usize];
-        self.out.seek(SeekFrom::Start(start))?;
-        self.out.read_exact(&mut bytes)?;
-        self.out.seek(SeekFrom::Start(self.position))?;
-        if word & STORED != 0 {
-            return Ok(bytes);
-        }
-        zstd::bulk::decompress(&bytes, self.options.block_size as usize)
     }
 
     fn submit_fragment(&mut self) -> io::Result<()> {
@@ -384,14 +332,12 @@ impl<W: Read + Write + Seek> Writer<W> {
     fn drain(&mut self, allowed: usize) -> io::Result<()> {
         while let Some(first) = self.pending.front() {
             let (file, answer) = match first {
-                Pending::Hole(file) => {
-                    let file = *file;
+                &Pending::Hole(file) => {
                     self.pending.pop_front();
                     self.word(file, 0);
                     continue;
                 }
-                Pending::End(file) => {
-                    let file = *file;
+                &Pending::End(file) => {
                     self.pending.pop_front();
                     self.end_large(file)?;
                     continue;
@@ -443,72 +389,6 @@ impl<W: Read + Write + Seek> Writer<W> {
         self.words.push(word);
         self.hash.write_u32(word);
     }
-
-    /// All blocks of a large file are written, the last of all: if they were there before,
-    /// what comes next is written over them.
-    fn end_large(&mut self, file: usize) -> io::Result<()> {
-        self.hash.write_u64(self.large[file].extent.size);
-        let hash = self.hash.finish() as u32;
-        self.large[file].hash = hash;
-        let twin = self.known_large.find(spread(hash), |&twin| {
-            let twin = &self.large[twin as usize];
-            let (old, new) = (&twin.extent, &self.large[file].extent);
-            twin.hash == hash && old.size == new.size && self.words(old) == self.words(new)
-        });
-        let Some(&twin) = twin else {
-            let large = &self.large;
-            self.known_large.insert_unique(spread(hash), file as u32, |&other| {
-                large.get(other as usize).map_or(0, |large| spread(large.hash))
-            });
-            return Ok(());
-        };
-        let (old, new) = (self.large[twin as usize].extent.clone(), &self.large[file].extent);
-        let (start, first_word) = (new.start, new.first_word);
-        if start != 0 {
-            let same = self.is_same(old.start, start)?;
-            if same {
-                self.position = start;
-            }
-            self.out.seek(SeekFrom::Start(self.position))?;
-            if !same {
-                return Ok(());
-            }
-        }
-        self.words.truncate(first_word);
-        self.large[file].extent = old;
-        Ok(())
-    }
-
-    /// Whether what was written from `start` on stands at `old` too.
-    fn is_same(&mut self, old: u64, start: u64) -> io::Result<bool> {
-        let (mut one, mut other) = (vec![0; COMPARED], vec![0; COMPARED]);
-        let length = self.position - start;
-        let mut done = 0;
-        while done < length {
-            let now = usize::try_from(length - done).map_or(COMPARED, |left| left.min(COMPARED));
-            for (at, buffer) in [(old, &mut one), (start, &mut other)] {
-                self.out.seek(SeekFrom::Start(at + done))?;
-                self.out.read_exact(&mut buffer[..now])?;
-            }
-            if one[..now] != other[..now] {
-                return Ok(false);
-            }
-            done += now as u64;
-        }
-        Ok(true)
-    }
-}
-
-/// What tells files apart at first sight; whether they are the same only their bytes say.
-fn hash_of(bytes: &[u8]) -> u32 {
-    let mut hash = DefaultHasher::new();
-    hash.write(bytes);
-    hash.finish() as u32
-}
-
-/// As the table wants it: it looks at the highest bits and at the lowest.
-fn spread(hash: u32) -> u64 {
-    u64::from(hash).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 /// Whether all bytes are zero.

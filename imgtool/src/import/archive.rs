@@ -18,7 +18,8 @@ use super::gzip;
 use super::parts::{Part, Parts, REPAIR};
 use crate::layer::meter::Meter;
 use crate::layer::record::clean;
-use crate::source::stream::{Compression, Decoded, Pieces, compression, fill, pieces, refuse_bomb};
+use crate::source::decoded::{Compression, Decoded, compression, refuse_bomb};
+use crate::source::stream::{Pieces, fill, pieces};
 
 /// More files than any image's archive has.
 const MAX_MEMBERS: usize = 100_000;

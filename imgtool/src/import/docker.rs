@@ -13,8 +13,8 @@ use udi::{Digest, Error, ImageRef, Names, Result};
 use super::archive::Archive;
 use super::parts::{self, Parts, REPAIR, document, missing};
 use crate::source::Source;
+use crate::source::decoded::Decoded;
 use crate::source::manifest::{Layer, sha256};
-use crate::source::stream::Decoded;
 
 const MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 const CONFIGURATION: &str = "application/vnd.docker.container.image.v1+json";

@@ -1,10 +1,10 @@
-//! What the site may want of an image or not: extended attributes and device nodes.
+//! What the site may want of an image or not: extended attributes, device nodes, owners.
 
 use std::collections::HashMap;
 use std::rc::Rc;
 
 use squashfs::{Device, Special, XATTR_NAME_MAX, XATTRS_MAX, Xattrs};
-use udi::{Error, Extra, ImagesConfig, Result};
+use udi::{Error, Extra, ImagesConfig, Owners, Result};
 
 use super::record::What;
 
@@ -20,6 +20,7 @@ const PREFIX: &[u8] = b"SCHILY.xattr.user.";
 pub(crate) struct Extras {
     xattrs: bool,
     devices: bool,
+    only_root: bool,
     sets: Vec<Rc<[u8]>>,
     numbers: HashMap<Rc<[u8]>, u32>,
     bytes: usize,
@@ -31,6 +32,7 @@ impl Extras {
         Self {
             xattrs: images.xattrs == Extra::Keep,
             devices: images.devices == Extra::Keep,
+            only_root: images.owners == Owners::Root,
             ..Self::default()
         }
     }
@@ -43,6 +45,11 @@ impl Extras {
     /// Whether device nodes are kept.
     pub(crate) fn has_devices(&self) -> bool {
         self.devices
+    }
+
+    /// Whether all files are to be root's.
+    pub(crate) fn has_only_root(&self) -> bool {
+        self.only_root
     }
 
     /// The name of an attribute that is kept, without `user.`, as PAX headers have it.

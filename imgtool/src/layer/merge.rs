@@ -5,6 +5,7 @@
 //! layers brought; a later entry of a layer replaces an earlier one.
 
 mod modes;
+mod owners;
 mod send;
 mod tree;
 

@@ -6,7 +6,7 @@ use ureq::http::{Response, StatusCode};
 use udi::Error;
 
 use super::Found;
-use super::endpoint::{Endpoint, is_unknown_host};
+use super::endpoint::{Endpoint, is_no_resolver, is_unknown_host};
 
 impl Endpoint {
     /// A connection that failed.
@@ -16,6 +16,10 @@ impl Endpoint {
         let whose =
             |what: String| if self.mirrored { Error::admin(what) } else { Error::user(what) };
         match error {
+            error if is_no_resolver(error) => {
+                whose(format!("cannot find the registry {host}: no name server answers"))
+                    .hint("try again; if it stays, ask whether this host can look up names")
+            }
             // With a proxy it is the proxy's name that we look up, and the proxy that refuses.
             ureq::Error::Io(io) if self.way().is_some() && io.kind() == std::io::ErrorKind::ConnectionRefused => {
                 self.proxy_failure(&io.to_string())

@@ -35,6 +35,12 @@ impl AuthFile {
         logins.max_by_key(|(key, _)| place(key).len()).map(|(_, login)| login)
     }
 
+    /// Whether there is a login for just this registry or part of one.
+    pub(crate) fn has(&self, wanted: &str) -> bool {
+        let mut all = self.auths().into_iter().flatten();
+        all.any(|(key, auth)| place(key) == wanted && credentials(auth).is_some())
+    }
+
     /// The credential helper that has the login of `host`.
     pub(crate) fn helper(&self, host: &str) -> Option<&str> {
         let helpers = self.0.get("credHelpers")?.as_object()?;
@@ -46,9 +52,9 @@ impl AuthFile {
         self.0.get("credsStore")?.as_str().filter(|name| !name.is_empty())
     }
 
-    /// Keeps the login of `host` instead of what there was.
-    pub(crate) fn put(&mut self, host: &str, login: &Credentials) {
-        self.remove(host);
+    /// Keeps the login of a registry, or of part of one, instead of what there was.
+    pub(crate) fn put(&mut self, wanted: &str, login: &Credentials) {
+        self.remove(wanted);
         let kept = match (login.pair(), login.identity_token()) {
             (Some(pair), _) => json!({ "auth": pair }),
             (None, token) => json!({ "auth": "", "identitytoken": token }),
@@ -58,15 +64,15 @@ impl AuthFile {
             *auths = json!({});
         }
         if let Value::Object(auths) = auths {
-            auths.insert(host.to_owned(), kept);
+            auths.insert(wanted.to_owned(), kept);
         }
     }
 
-    /// Forgets the login of `host`; gives whether there was one.
-    pub(crate) fn remove(&mut self, host: &str) -> bool {
+    /// Forgets the login of a registry, or of part of one; gives whether there was one.
+    pub(crate) fn remove(&mut self, wanted: &str) -> bool {
         let Some(Value::Object(auths)) = self.0.get_mut("auths") else { return false };
         let before = auths.len();
-        auths.retain(|key, _| place(key) != host);
+        auths.retain(|key, _| place(key) != wanted);
         auths.len() < before
     }
 
@@ -136,6 +142,8 @@ mod tests {
         assert_eq!(file.find("reg.io:5000", "x"), Some(login("me", "pw")));
         assert_eq!(file.find("reg.io:5000", "team/x"), Some(login("t", "p")));
         assert_eq!(file.find("reg.io:5000", "teammate/x"), Some(login("me", "pw")));
+        assert!(file.has("reg.io:5000/team") && !file.has("reg.io:5000/team/x"));
+        assert!(!file.has("empty.io"));
         for host in ["reg.io", "reg.io:50001", "empty.io", "evil-docker.io"] {
             assert_eq!(file.find(host, "x"), None, "{host}");
         }
@@ -158,7 +166,11 @@ mod tests {
             "detachKeys": "ctrl-e", "n": [1],
         });
         assert_eq!(Value::Object(again.0), expected);
+        // Part of a registry is kept beside the whole of it.
+        file.put("docker.io/team", &login("team", "pw"));
+        assert_eq!(file.find("docker.io", "team/x"), Some(login("team", "pw")));
         assert!(file.remove("docker.io") && !file.remove("docker.io"));
+        assert!(file.find("docker.io", "teammate/x").is_none() && file.remove("docker.io/team"));
         assert_eq!(file.find("docker.io", "x"), None);
     }
 

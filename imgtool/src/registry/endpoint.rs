@@ -35,16 +35,8 @@ impl Endpoint {
     /// Applies the site's rule for the name: the longest prefix wins, compared by component.
     pub(crate) fn of(config: &Config, image: &DockerRef) -> Self {
         let name = format!("{}/{}", image.registry(), image.repository());
-        let rest = |prefix: &str| {
-            let rest = name.strip_prefix(prefix.trim_end_matches('/'))?;
-            (rest.is_empty() || rest.starts_with('/'))
-                .then(|| rest.trim_start_matches('/').to_owned())
-        };
-        let rules = config.registry.iter().filter_map(|rule| Some((rule, rest(&rule.prefix)?)));
         let plain = plain(config);
-        let Some((rule, rest)) =
-            rules.max_by_key(|(rule, _)| rule.prefix.trim_end_matches('/').len())
-        else {
+        let Some((rule, rest)) = rule(config, &name) else {
             let (host, repository) = (image.registry().to_owned(), image.repository().to_owned());
             return Self {
                 host,
@@ -60,13 +52,21 @@ impl Endpoint {
             None => (image.registry().to_owned(), image.repository().to_owned()),
             Some(mirror) => {
                 let (host, path) = mirror.split_once('/').unwrap_or((mirror, ""));
-                let parts = [path.trim_matches('/'), &rest];
+                let parts = [path.trim_matches('/'), rest];
                 let parts: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
                 (host.to_owned(), parts.join("/"))
             }
         };
         let mirrored = rule.mirror.is_some();
         Self { host, repository, mirrored, http: rule.http, ca: rule.ca.clone(), via: None, plain }
+    }
+
+    /// The registry itself, if the site has it asked for what its mirror does not give.
+    pub(crate) fn behind(config: &Config, image: &DockerRef) -> Option<Self> {
+        let (registry, repository) = (image.registry(), image.repository().to_owned());
+        let name = format!("{registry}/{repository}");
+        let (rule, _) = rule(config, &name)?;
+        rule.fallback.then(|| Self { repository, ..Self::at(config, registry) })
     }
 
     /// A registry as such, as the site's rules have it reached.
@@ -124,6 +124,16 @@ impl Endpoint {
     }
 }
 
+/// The site's rule for a name, and what the name has after the rule's prefix.
+fn rule<'a>(config: &'a Config, name: &'a str) -> Option<(&'a RegistryRule, &'a str)> {
+    let rest = |prefix: &str| {
+        let rest = name.strip_prefix(prefix.trim_end_matches('/'))?;
+        (rest.is_empty() || rest.starts_with('/')).then(|| rest.trim_start_matches('/'))
+    };
+    let rules = config.registry.iter().filter_map(|rule| Some((rule, rest(&rule.prefix)?)));
+    rules.max_by_key(|(rule, _)| rule.prefix.trim_end_matches('/').len())
+}
+
 fn plain(config: &Config) -> Vec<String> {
     let rules = config.registry.iter().filter(|rule| rule.http);
     let places = rules.map(|rule| rule.mirror.as_deref().unwrap_or(&rule.prefix));
@@ -133,8 +143,7 @@ fn plain(config: &Config) -> Vec<String> {
 /// Whether it may help to ask again.
 pub(super) fn may_pass(error: &ureq::Error) -> bool {
     use std::io::ErrorKind;
-    // The resolver has asked all its servers more than once already, and a mistyped name should
-    // not cost its typist eight seconds.
+    // A mistyped name should not cost its typist eight seconds.
     if is_unknown_host(error) {
         return false;
     }
@@ -151,7 +160,16 @@ pub(super) fn may_pass(error: &ureq::Error) -> bool {
 /// Whether the registry's name has no address: getaddrinfo's failure comes as an io::Error
 /// without a kind.
 pub(super) fn is_unknown_host(error: &ureq::Error) -> bool {
-    matches!(error, ureq::Error::HostNotFound) || error.to_string().contains("lookup address")
+    let is_failure = || error.to_string().contains("lookup address");
+    matches!(error, ureq::Error::HostNotFound) || is_failure() && !is_no_resolver(error)
+}
+
+/// Whether nobody could be asked for the address (EAI_AGAIN), in glibc's words and in musl's.
+pub(super) fn is_no_resolver(error: &ureq::Error) -> bool {
+    let text = error.to_string();
+    ["Temporary failure in name resolution", "lookup address information: Try again"]
+        .iter()
+        .any(|words| text.contains(words))
 }
 
 #[cfg(test)]
@@ -202,6 +220,57 @@ mod tests {
         assert_eq!(endpoint(rules, "r.io/a").url("x"), "http://r.io/v2/a/x");
         let whole = endpoint(rules, "ubuntu:14.04");
         assert_eq!((whole.host.as_str(), whole.repository.as_str()), ("local:5000", ""));
+    }
+
+    #[test]
+    fn the_registry_behind_a_mirror_is_reached_by_its_own_rule() {
+        let text = r#"
+            [store]
+            path = "/x"
+            [[registry]]
+            prefix = "docker.io/library"
+            mirror = "mirror:5000/hub"
+            http = true
+            fallback = true
+            [[registry]]
+            prefix = "r.io"
+            ca = "/ca.pem"
+            [[registry]]
+            prefix = "r.io/team"
+            mirror = "mirror:5000"
+            fallback = true
+        "#;
+        let config = Config::parse(text, Path::new("x")).unwrap();
+        let behind = |name| match ImageRef::parse(name, &config.names()).unwrap() {
+            ImageRef::Docker(image) => Endpoint::behind(&config, &image),
+            other => panic!("{other:?}"),
+        };
+        let hub = behind("debian").unwrap();
+        assert_eq!(hub.url("x"), "https://registry-1.docker.io/v2/library/debian/x");
+        assert!(!hub.mirrored);
+        let team = behind("r.io/team/app").unwrap();
+        assert_eq!(
+            (team.url("x").as_str(), team.ca),
+            ("https://r.io/v2/team/app/x", Some("/ca.pem".into()))
+        );
+        assert_eq!((behind("a/b"), behind("r.io/other")), (None, None));
+        let error = Config::parse(&text.replace("mirror =", "#"), Path::new("x")).unwrap_err();
+        assert!(error.what().contains("registry docker.io/library: fallback: there is no mirror"));
+    }
+
+    #[test]
+    fn who_cannot_be_asked_may_answer_later_and_who_does_not_know_will_not() {
+        let failed = |why: &str| {
+            ureq::Error::Io(std::io::Error::other(format!(
+                "failed to lookup address information: {why}"
+            )))
+        };
+        for again in ["Temporary failure in name resolution", "Try again"] {
+            let error = failed(again);
+            assert!(may_pass(&error) && !is_unknown_host(&error), "{again}");
+        }
+        let unknown = failed("Name or service not known");
+        assert!(!may_pass(&unknown) && is_unknown_host(&unknown));
     }
 
     #[test]

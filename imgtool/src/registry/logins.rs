@@ -74,67 +74,84 @@ impl<'a> Logins<'a> {
         Found { credentials: login, ..found }
     }
 
-    /// Keeps a login where docker and podman would; gives where that is.
-    pub(crate) fn keep(&self, host: &str, login: &Credentials) -> Result<String> {
-        let name = {
-            let files = self.files().filter(|(path, _)| {
-                !self.is_chosen || self.paths.first().is_some_and(|p| p == path)
-            });
-            let files: Vec<AuthFile> = files.map(|(_, file)| file).collect();
-            let own = files.iter().find_map(|file| file.helper(host).map(str::to_owned));
-            own.or_else(|| files.iter().find_map(|file| file.store().map(str::to_owned)))
-        };
+    /// Keeps a login to `place`, a registry or part of one, where docker and podman would; gives
+    /// where that is.
+    pub(crate) fn keep(&self, place: &str, login: &Credentials) -> Result<String> {
+        let name = self.keeper(place)?;
         let first = self.paths.first().ok_or_else(|| {
             Error::user("it is not known where your logins are kept: HOME is not set")
                 .hint("set HOME, or REGISTRY_AUTH_FILE to a file")
         })?;
         let Some(name) = name else {
             change(first, |file| {
-                file.put(host, login);
+                file.put(place, login);
                 true
             })?;
             return Ok(first.display().to_string());
         };
         let helper = Helper::new(&name, self.environment);
-        helper.store(host, login)?;
+        helper.store(place, login)?;
         // An older one in a file would be found before it.
-        self.forget_in_files(host)?;
+        self.forget_in_files(place)?;
         Ok(helper.program())
     }
 
-    /// Forgets the login of `host`; gives where there was one.
-    pub(crate) fn forget(&self, host: &str) -> Result<Vec<String>> {
+    /// The helper that is to keep a login to `place`. Helpers keep logins of registries only: that
+    /// of a part is in the file, which is looked at before a helper for all registries.
+    fn keeper(&self, place: &str) -> Result<Option<String>> {
+        let files = self
+            .files()
+            .filter(|(path, _)| !self.is_chosen || self.paths.first().is_some_and(|p| p == path));
+        let files: Vec<AuthFile> = files.map(|(_, file)| file).collect();
+        let host = host_of(place);
+        let own = files.iter().find_map(|file| file.helper(host).map(str::to_owned));
+        match own {
+            Some(name) if host != place => {
+                let program = Helper::new(&name, self.environment).program();
+                Err(Error::user(format!(
+                    "{program} keeps the login of {host}, and none for a part of it"
+                ))
+                .hint(format!("log in to {host}, or take {host} out of credHelpers")))
+            }
+            None if host == place => {
+                Ok(files.iter().find_map(|file| file.store().map(str::to_owned)))
+            }
+            own => Ok(own),
+        }
+    }
+
+    /// Forgets the login to `place`; gives where there was one.
+    pub(crate) fn forget(&self, place: &str) -> Result<Vec<String>> {
         let mut names: Vec<String> = Vec::new();
-        for (_, file) in self.files() {
-            names.extend(file.helper(host).map(str::to_owned));
+        for (_, file) in self.files().filter(|_| host_of(place) == place) {
+            names.extend(file.helper(place).map(str::to_owned));
             names.extend(file.store().map(str::to_owned));
         }
         names.dedup();
-        let mut places = self.forget_in_files(host)?;
+        let mut places = self.forget_in_files(place)?;
         for name in names {
             let helper = Helper::new(&name, self.environment);
-            if helper.erase(host)? {
+            if helper.erase(place)? {
                 places.push(helper.program());
             }
         }
         Ok(places)
     }
 
-    fn forget_in_files(&self, host: &str) -> Result<Vec<String>> {
+    fn forget_in_files(&self, place: &str) -> Result<Vec<String>> {
         let mut places = Vec::new();
         for path in self.paths.iter().filter(|path| path.exists()) {
-            if change(path, |file| file.remove(host))? {
+            if change(path, |file| file.remove(place))? {
                 places.push(path.display().to_string());
             }
         }
         Ok(places)
     }
 
-    /// Docker's file, if it has a login of `host` in it.
-    pub(crate) fn left_to_docker(&self, host: &str) -> Option<&Path> {
+    /// Docker's file, if it has a login to `place` in it.
+    pub(crate) fn left_to_docker(&self, place: &str) -> Option<&Path> {
         let path = self.dockers.as_deref()?;
-        AuthFile::parse(&read(path)?)?.find(host, "")?;
-        Some(path)
+        AuthFile::parse(&read(path)?)?.has(place).then_some(path)
     }
 
     /// All files that there are and that can be understood.
@@ -142,6 +159,11 @@ impl<'a> Logins<'a> {
         let paths = self.paths.iter().chain(&self.dockers);
         paths.filter_map(|path| Some((path.as_path(), AuthFile::parse(&read(path)?)?)))
     }
+}
+
+/// The registry of `REGISTRY[/PATH]`.
+pub(crate) fn host_of(place: &str) -> &str {
+    place.split_once('/').map_or(place, |(host, _)| host)
 }
 
 fn read(path: &Path) -> Option<Vec<u8>> {

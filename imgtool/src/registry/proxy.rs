@@ -29,16 +29,24 @@ pub(crate) fn proxy(
     match (mine, sites) {
         (Some(url), _) => build(&url, &direct).map(|mine| Some((mine, false))).ok_or_else(|| {
             // It may have a password in it.
-            Error::user("https_proxy is no proxy's address")
+            Error::user(format!("https_proxy {}", not_one(&url)))
                 .hint("set it to http://HOST:PORT, or unset it")
         }),
         (None, Some(url)) => {
             build(url, &direct).map(|sites| Some((sites, true))).ok_or_else(|| {
-                Error::admin("images.proxy is no proxy's address")
+                Error::admin(format!("images.proxy {}", not_one(url)))
                     .hint("set it to http://HOST:PORT in shifter.toml")
             })
         }
         (None, None) => Ok(None),
+    }
+}
+
+/// Why it is none that we can talk to.
+fn not_one(url: &str) -> &'static str {
+    match url.trim_start().starts_with("socks") {
+        true => "is a SOCKS proxy's address, and shifterimg talks to HTTP proxies only",
+        false => "is no proxy's address",
     }
 }
 
@@ -119,6 +127,7 @@ mod tests {
         for bad in ["socks5://me:hush@x:1", "http://", "me:hush@", "http://me:hush@[x"] {
             let error = of(&[("https_proxy", bad)], None).unwrap_err();
             assert!(!error.lines().join("\n").contains("hush"), "{bad}");
+            assert_eq!(error.what().contains("HTTP proxies only"), bad.starts_with("socks"));
         }
         let error = of(&[], Some("ftp://x")).unwrap_err();
         assert_eq!(error.blame(), udi::Blame::Admin);

@@ -102,6 +102,16 @@ impl Platform {
     }
 }
 
+/// Whether it is a platform as people type it: `OS/ARCHITECTURE[/VARIANT]`.
+pub(crate) fn is_platform(text: &str) -> bool {
+    let parts: Vec<&str> = text.split('/').collect();
+    let good = |part: &&str| {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        !part.is_empty() && part.chars().all(plain)
+    };
+    (2..=3).contains(&parts.len()) && parts.iter().all(good)
+}
+
 /// Asks the source what `reference` (a tag or a digest) is on `platform`.
 pub(crate) fn pick(source: &dyn Source, reference: &str, platform: &str) -> Result<Picked> {
     let mut reference = reference.to_owned();
@@ -242,6 +252,14 @@ mod tests {
                 urls: None,
             });
         descriptors.collect()
+    }
+
+    #[test]
+    fn a_platform_has_two_or_three_parts() {
+        assert!(["linux/amd64", "linux/arm64/v8"].into_iter().all(is_platform));
+        for bad in ["", "linux", "linux/", "/amd64", "linux/a/b/c", "linux/a b", "linux/é"] {
+            assert!(!is_platform(bad), "{bad}");
+        }
     }
 
     #[test]

@@ -55,6 +55,69 @@ fn what_is_broken_is_told_and_leaves_nothing() {
     import(&world, ALICE, &["oci:two:2", "app:1"]).ok();
 }
 
+fn digest(bytes: &[u8]) -> String {
+    let hex = Sha256::digest(bytes).iter().fold(String::new(), |text, b| format!("{text}{b:02x}"));
+    format!("sha256:{hex}")
+}
+
+/// `alice/bad`: an OCI layout of one layer, which unpacks to `plain`, as it says of itself.
+fn layout_of(world: &World, layer: &[u8], plain: &[u8]) {
+    let dir = world.path("alice/bad");
+    let _ = std::fs::remove_dir_all(&dir);
+    std::fs::create_dir_all(dir.join("blobs/sha256")).unwrap();
+    let keep = |bytes: &[u8]| {
+        let digest = digest(bytes);
+        std::fs::write(dir.join("blobs").join(digest.replace(':', "/")), bytes).unwrap();
+        serde_json::json!({ "digest": digest, "size": bytes.len() })
+    };
+    let config = serde_json::json!({
+        "os": "linux", "architecture": "amd64", "rootfs": { "type": "layers", "diff_ids": [digest(plain)] },
+    });
+    let config = keep(config.to_string().as_bytes());
+    let manifest =
+        serde_json::json!({ "schemaVersion": 2, "config": config, "layers": [keep(layer)] });
+    let index = serde_json::json!({ "schemaVersion": 2, "manifests": [keep(manifest.to_string().as_bytes())] });
+    std::fs::write(dir.join("index.json"), index.to_string()).unwrap();
+    own(dir);
+}
+
+#[test]
+#[ignore = "needs root: it becomes users"]
+fn a_layer_that_is_what_its_digest_says_and_no_good_all_the_same_is_named() {
+    let (fake, world) = site();
+    let mut plain = Vec::new();
+    let mut decoder = flate2::read::GzDecoder::new(&fake.image.layer[..]);
+    std::io::Read::read_to_end(&mut decoder, &mut plain).unwrap();
+    let gzip = &fake.image.layer[..];
+    let zstd = zstd::encode_all(&plain[..], 1).unwrap();
+    let flipped = |bytes: &[u8], at: usize| {
+        let mut bytes = bytes.to_vec();
+        bytes[at] ^= 1;
+        bytes
+    };
+    let noise = plain[4096..8192].to_vec();
+    for (layer, unpacked, words) in [
+        (gzip[..gzip.len() / 2].to_vec(), &plain, "cannot be decompressed"),
+        // Its checksum.
+        (flipped(gzip, gzip.len() - 8), &plain, "cannot be decompressed"),
+        (zstd[..zstd.len() / 2].to_vec(), &plain, "cannot be decompressed"),
+        (flipped(&zstd, zstd.len() / 2), &plain, "not what the image's configuration says"),
+        (plain[..700].to_vec(), &plain, ""),
+        (flipped(&plain, 600), &plain, "not what the image's configuration says"),
+        (gzip.to_vec(), &noise, "not what the image's configuration says"),
+        (noise.clone(), &noise, "the archive is broken"),
+    ] {
+        layout_of(&world, &layer, unpacked);
+        let named = format!("layer {}", &digest(&layer)["sha256:".len()..][..12]);
+        let done =
+            import(&world, ALICE, &["oci:bad", "app:1"]).fails(1, &[&named, words, "hint: "]);
+        assert!(!done.err().contains("panicked"), "{}", done.err());
+        assert_eq!(world.files("store"), NOTHING, "{words}");
+    }
+    layout_of(&world, &zstd, &plain);
+    import(&world, ALICE, &["oci:bad", "app:1"]).ok();
+}
+
 #[test]
 #[ignore = "needs root: it becomes users"]
 fn an_import_that_is_stopped_leaves_nothing() {

@@ -1,5 +1,5 @@
 //! Importing from files and directories: `cargo test -p imgtool --test import -- --ignored` as
-//! root, with skopeo and mksquashfs.
+//! root, with skopeo, mksquashfs and strace.
 // A test that cannot go on panics; in helpers of integration tests clippy does not see the test.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, unreachable_pub)]
 
@@ -17,17 +17,7 @@ use std::process::{Command, Stdio};
 
 use sha2::{Digest, Sha256};
 use world::fake::Fake;
-use world::{ALICE, BOB, Done, World};
-
-fn site() -> (std::sync::Arc<Fake>, World) {
-    let fake = Fake::start();
-    let world = World::new(&fake.address);
-    (fake, world)
-}
-
-fn json(done: &Done) -> serde_json::Value {
-    serde_json::from_str(&done.out()).unwrap_or_else(|e| panic!("{e}: {done:?}"))
-}
+use world::{ALICE, BOB, Done, World, json, root, site};
 
 /// Runs a script in alice's directory, as alice.
 #[track_caller]

@@ -167,6 +167,50 @@ fn the_reader_has_the_callers_rights_only_and_root_becomes_nobody() {
     }
 }
 
+#[test]
+#[ignore = "needs root: it becomes users"]
+fn whoever_parses_a_users_file_can_open_nothing_else() {
+    let (fake, world) = site();
+    layout(&world, &fake);
+    alice(
+        &world,
+        "mkdir root; echo x >root/x; tar -cf a.tar root; tar -C oci -cf app.oci .
+        mksquashfs root a.squashfs -quiet -no-progress >/dev/null; chmod 755 .",
+    );
+    for source in ["tar:a.tar", "squashfs:a.squashfs", "oci-archive:app.oci", "oci:oci", "dir:root"]
+    {
+        let (tool, home) = (world.path("shifterimg"), world.path("alice"));
+        let script = r#"cd "$1"; exec "$0" import "$2" app:1"#;
+        let words = ["sh", "-c", script, tool.to_str().unwrap(), home.to_str().unwrap(), source];
+        let calls = tempfile::tempdir().unwrap();
+        let mut traced = Command::new("strace");
+        // A file for each thread.
+        traced.args(["-qq", "-ff", "-e", "trace=landlock_restrict_self,open,openat,execve", "-o"]);
+        let command = world.command(ALICE, &[], &words);
+        traced.arg(calls.path().join("of")).arg(command.get_program()).args(command.get_args());
+        Done(traced.output().expect("strace is needed: apt-get install strace")).ok();
+        let calls = std::fs::read_dir(calls.path()).unwrap();
+        let calls = calls.map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap());
+        let calls = calls.filter(|calls| calls.contains("landlock_restrict_self("));
+        let calls: Vec<String> = calls.collect();
+        // The reader, and the writer.
+        assert_eq!(calls.len(), 2, "{source}");
+        for calls in calls {
+            let (_, after) = calls.split_once("landlock_restrict_self(").unwrap();
+            let (mut after, store) = (after.lines(), world.path("store"));
+            assert!(after.next().unwrap().ends_with("= 0"), "{source}: {calls}");
+            let ours = [format!("\"{}", store.display()), "\"/proc".to_owned()];
+            for line in after {
+                assert!(!line.starts_with("execve("), "{source}: {line}");
+                // By path: not below a directory that it has open already.
+                let opened = line.contains("(AT_FDCWD, ") && !line.contains("= -1 ");
+                assert!(!opened || ours.iter().any(|path| line.contains(path)), "{source}: {line}");
+            }
+        }
+        world.tool(ALICE, &["rm", &format!("user:{ALICE}/app:1")]).ok();
+    }
+}
+
 /// Processes of the tool, and what the kernel says of them.
 fn readers(tool: &std::path::Path) -> Vec<(PathBuf, String)> {
     let all = std::fs::read_dir("/proc").unwrap().map(|e| e.unwrap().path());

@@ -10,6 +10,9 @@ pub mod ways;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
+
+use fake::Fake;
 
 pub const OWNER: u32 = 64_001;
 pub const ALICE: u32 = 64_002;
@@ -17,6 +20,27 @@ pub const BOB: u32 = 64_003;
 
 pub struct World {
     dir: tempfile::TempDir,
+}
+
+/// A site, and the registry that its names come from.
+pub fn site() -> (Arc<Fake>, World) {
+    let fake = Fake::start();
+    let world = World::new(&fake.address);
+    (fake, world)
+}
+
+/// What a command has printed for programs.
+#[track_caller]
+pub fn json(done: &Done) -> serde_json::Value {
+    serde_json::from_str(&done.out()).unwrap_or_else(|e| panic!("{e}: {done:?}"))
+}
+
+/// Runs a script in alice's directory, as root.
+#[track_caller]
+pub fn root(world: &World, script: &str) -> String {
+    let mut command = Command::new("bash");
+    command.args(["-euc", script]).current_dir(world.path("alice"));
+    Done(command.output().unwrap()).ok().out()
 }
 
 impl World {
@@ -41,7 +65,10 @@ impl World {
         world.configure(&format!(
             "[[registry]]\nprefix = \"docker.io/library\"\nmirror = \"{mirror}\"\nhttp = true\n"
         ));
-        std::fs::copy(env!("CARGO_BIN_EXE_shifterimg"), world.path("shifterimg")).unwrap();
+        // Not by ourselves: what another test starts meanwhile would hold it open for writing.
+        let mut copy = Command::new("cp");
+        copy.arg(env!("CARGO_BIN_EXE_shifterimg")).arg(world.path("shifterimg"));
+        Done(copy.output().unwrap()).ok();
         chown(world.path("shifterimg"), Some(OWNER), Some(OWNER)).unwrap();
         world.mode("shifterimg", 0o4755);
         world

@@ -13,7 +13,7 @@ use crate::{Error, Module, Names, Result};
 
 pub use images::{
     BlockSize, Compression, CompressionLevel, Extra, ImageFormat, ImageType, ImagesConfig, Modes,
-    RegistryRule, StoreConfig,
+    Owners, RegistryRule, StoreConfig,
 };
 pub use inside::{Batch, EnvConfig, EtcConfig, Home, InsideConfig, Scratch, SiteMount, Workdir};
 pub use node::{Hook, HooksConfig, NodeConfig};
@@ -108,6 +108,10 @@ impl Config {
             if hook.timeout == 0 {
                 return Err("hooks.timeout: 0 leaves no time".into());
             }
+        }
+        if let Some(rule) = self.registry.iter().find(|rule| rule.fallback && rule.mirror.is_none())
+        {
+            return Err(format!("registry {}: fallback: there is no mirror", rule.prefix));
         }
         let of_modules = self.modules.values().flat_map(|module| &module.mount);
         for mount in self.mount.iter().chain(of_modules) {

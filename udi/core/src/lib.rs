@@ -24,8 +24,8 @@ mod volume;
 pub use config::{
     Batch, BlockSize, CacheConfig, Compression, CompressionLevel, Config, EnvConfig, EtcConfig,
     Extra, Home, Hook, HooksConfig, ImageFormat, ImageType, ImagesConfig, InsideConfig,
-    LimitsConfig, Modes, NodeConfig, RegistryRule, Scratch, SiteMount, StoreConfig, VolumesConfig,
-    Workdir,
+    LimitsConfig, Modes, NodeConfig, Owners, RegistryRule, Scratch, SiteMount, StoreConfig,
+    VolumesConfig, Workdir,
 };
 pub use digest::Digest;
 pub use env::{Edit, edits};

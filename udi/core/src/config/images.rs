@@ -36,6 +36,8 @@ pub struct ImagesConfig {
     pub local: Vec<GuestPath>,
     /// What becomes of files that ordinary users could not read.
     pub modes: Modes,
+    /// Whose files are.
+    pub owners: Owners,
     /// What becomes of extended attributes; only those of users (`user.*`) can be kept.
     pub xattrs: Extra,
     /// What becomes of device nodes, which cannot be opened in any case.
@@ -182,6 +184,17 @@ pub enum Modes {
     Readable,
 }
 
+/// Owners and groups of an image's files, as the import packs them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Owners {
+    /// As the image has them.
+    #[default]
+    Keep,
+    /// All is root's.
+    Root,
+}
+
 /// What becomes of what few images need.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -202,6 +215,7 @@ impl Default for ImagesConfig {
             types: vec![ImageType::Docker, ImageType::Id, ImageType::User, ImageType::Local],
             local: Vec::new(),
             modes: Modes::Keep,
+            owners: Owners::Keep,
             xattrs: Extra::Drop,
             devices: Extra::Drop,
             proxy: String::new(),
@@ -225,6 +239,9 @@ pub struct RegistryRule {
     /// `REGISTRY[/PATH]` to ask instead: the site's mirror.
     #[serde(default)]
     pub mirror: Option<String>,
+    /// Whether to ask the registry itself for what the mirror does not give.
+    #[serde(default)]
+    pub fallback: bool,
     /// Whether to talk plain HTTP.
     #[serde(default)]
     pub http: bool,
