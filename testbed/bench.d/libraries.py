@@ -1,4 +1,4 @@
-"""(f) The start of a program of 500 shared libraries: where its loader finds them."""
+"""(g) The start of a program of 500 shared libraries: where its loader finds them."""
 
 import os
 import subprocess
@@ -134,7 +134,7 @@ def measure(image, quick=False):
 
     more = Estimate.of(differences(step["path"], step["cached"], step["path"]))
     return (
-        f"## (f) The start of a program of {PARTS} shared libraries\n\n"
+        f"## (g) The start of a program of {PARTS} shared libraries\n\n"
         f"{rounds} rounds of a step in which the program starts {RUNS} times (the median counts), in turn: the libraries in the image and in its cache; "
         "in a module's directory, with the cache that we write (`ldcache`); in a module's directory named by `LD_LIBRARY_PATH`.\n\n"
         + table(HEADER, [
