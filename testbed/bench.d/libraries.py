@@ -16,6 +16,8 @@ NODE = "c1"
 CONFIG = "/etc/shifter/shifter.toml"
 PLACE = "/srv/bench-libraries"
 PARTS = 500
+# As many directories as modules of compilers and libraries easily add up to.
+LONG = [f"d{number:02}" for number in range(20)]
 RUNS = 40
 HEADER = ["", "start, ms", "to the image's own cache", "min..max"]
 SITE = f"""
@@ -34,8 +36,10 @@ from = "{PLACE}/parts"
 to = "/opt/parts"
 read_only = true
 """
+SITE += SITE[SITE.index("[modules.path]"):].replace("modules.path", "modules.long").replace(
+    '"/opt/parts" }', f'"{":".join(f"/opt/parts/{name}" for name in LONG)}:/opt/parts" }}')
 # What is started, in which image, with which module.
-WAYS = {"own": ("with", "none"), "cached": ("without", "cached"), "path": ("without", "path")}
+WAYS = {"own": ("with", "none"), "cached": ("without", "cached"), "path": ("without", "path"), "long": ("without", "long")}
 
 
 def run(*command):
@@ -69,6 +73,8 @@ def build(top):
         (top / image / "etc").mkdir()
         (top / image / "usr/lib").mkdir(parents=True, exist_ok=True)
         (top / image / "etc/ld.so.conf").write_text("/usr/lib/parts\n")
+    for name in LONG:
+        (parts / name).mkdir()
     run("cp", "-r", parts, top / "with/usr/lib/parts")
     for image in ("with", "without"):
         run("/sbin/ldconfig", "-r", top / image)
@@ -135,6 +141,7 @@ def measure(image, quick=False):
             row("in the image, its own cache", "own"),
             row("of a module, `ldcache`", "cached"),
             row("of a module, `LD_LIBRARY_PATH`", "path"),
+            row(f"of a module, the last of {len(LONG) + 1} directories in `LD_LIBRARY_PATH`", "long"),
         ])
         + f"\nMaking that cache, once for a job on a node: the step takes {signed(more)} ms longer than with `LD_LIBRARY_PATH`.\n"
     )

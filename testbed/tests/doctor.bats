@@ -137,9 +137,11 @@ tells() {
     tells ctl registries 'registry.mirror = "mirror/hub" is no registry' 'registry.example.org:5000/hub'
 }
 
-@test "a proxy that is none" {
-    own ctl '1i [images]\nproxy = "socks5://proxy:1080"'
+@test "a proxy that is none, or of a kind that is not spoken" {
+    own ctl '1i [images]\nproxy = "ftp://proxy:1080"'
     tells ctl registries 'images.proxy is no proxy.s address' 'set it to http://HOST:PORT'
+    own ctl '1i [images]\nproxy = "socks5://proxy:1080"'
+    tells ctl registries 'images.proxy is a SOCKS proxy.s address' 'set it to http://HOST:PORT'
 }
 
 @test "what the site mounts is not on the node" {

@@ -11,7 +11,7 @@ setup_file() {
         echo "const char *own(void) { return \"the node'"'"'s own\"; }" | gcc -shared -fPIC -Wl,-soname,libown.so.1 -o lib/libown.so.1.2 -xc - &&
         ln -s libown.so.1.2 lib/libown.so && cp lib/libown.so.1.2 lib/libother.so.3 &&
         echo "void none(void) {}" | gcc -shared -fPIC -Wl,-soname,libcrypt.so.1 -o lib/libcrypt.so.1 -xc - &&
-        printf "#include <stdio.h>\nconst char *own(void); int main(void) { puts(own()); return 0; }\n" | gcc -o app -xc - lib/libown.so.1.2 &&
+        printf "#include <stdio.h>\nconst char *own(void); int main(void) { puts(own()); return 0; }\n" | gcc -o app -xc - -xnone lib/libown.so.1.2 &&
         printf "#include <dlfcn.h>\n#include <stdio.h>\nint main(int c, char **v) { for (int i = 1; i < c; i++) puts(dlopen(v[i], RTLD_NOW) ? v[i] : dlerror()); return 0; }\n" | gcc -o open -xc - &&
         printf "#include <pthread.h>\nstatic void *f(void *x) { return x; }\nint main(void) { pthread_t t; return pthread_create(&t, 0, f, 0) || pthread_join(t, 0); }\n" | gcc -o new -xc - '
     for node in c1 c2; do
@@ -34,8 +34,7 @@ own_module() { configure '$ a [modules.own]\n'"${1-ldcache = [\"/opt/site/own\"]
  4 libown.so
  4 the node'\''s own
  4 unset'
-    run alice 'srun --image=debian:12 own/app'
-    assert_failure 127
+    run -127 alice 'srun --image=debian:12 own/app'
     assert_output --partial 'libown.so.1: cannot open shared object file'
 }
 
@@ -53,15 +52,15 @@ own_module() { configure '$ a [modules.own]\n'"${1-ldcache = [\"/opt/site/own\"]
 }
 
 @test "without such a module the image's cache is the image's, byte by byte, and nothing is mounted there" {
-    sum='sha256sum /etc/ld.so.cache; grep -c ld.so.cache /proc/self/mountinfo'
+    sum='sha256sum /etc/ld.so.cache; grep -c ld.so.cache /proc/self/mountinfo || true'
     run alice 'srun --image=debian:12 sh -c "$1" >own/1; srun --image=debian:12 --module=greeting sh -c "$1" >own/2; cmp own/1 own/2 && cat own/1' "$sum"
     assert_line --index 1 0
 }
 
 @test "it is so in the job's later steps, in a step's own image, and in an image that can be written" {
     own_module
-    run batch --image=debian:12 --module=own <<<$'#!/bin/bash\nsrun own/app; srun own/app; srun --image=ubuntu:14.04 own/open libown.so.1; srun --image-writable=1M own/app'
-    assert_output $'the node\'s own\nthe node\'s own\nlibown.so.1\nthe node\'s own'
+    run batch --image=debian:12 --module=own <<<$'#!/bin/bash\nsrun own/app; srun own/app; srun --image=ubuntu:14.04 sh -c "/sbin/ldconfig -p | grep -c /opt/site/own"; srun --image-writable=1M own/app'
+    assert_output $'the node\'s own\nthe node\'s own\n5\nthe node\'s own'
 }
 
 @test "an image whose loader reads no cache runs, and the node's log says that it finds nothing there" {
@@ -107,7 +106,7 @@ own_module() { configure '$ a [modules.own]\n'"${1-ldcache = [\"/opt/site/own\"]
  2 alice
  2 $hosts"
     # One that has the nodes' already keeps its own.
-    run alice 'srun --image=debian:12 --module=glibc grep -c "/ld-linux\|/libc.so" /proc/self/mountinfo'
+    run alice 'srun --image=debian:12 --module=glibc sh -c "grep -c /libc.so /proc/self/mountinfo || true"'
     assert_output 0
 }
 

@@ -137,6 +137,11 @@ impl Version {
         }
     }
 
+    /// Of glibc, that the name of its libc's file tells, as it did before 2.34: `libc-2.31.so`.
+    pub fn of_libc_file(name: &str) -> Option<Self> {
+        name.strip_prefix("libc-")?.strip_suffix(".so").and_then(Self::parse)
+    }
+
     /// The second number, which libtool counts up with each addition to an ABI; nothing for a
     /// version of one number, which says nothing of it.
     pub fn minor(&self) -> Option<u64> {
@@ -231,6 +236,8 @@ mod tests {
             assert_eq!(Version::of_file(none), None, "{none}");
         }
         assert_eq!(Version::of_glibc("GLIBC_PRIVATE"), None);
+        assert_eq!(Version::of_libc_file("libc-2.31.so"), Some(version("2.31")));
+        assert_eq!(Version::of_libc_file("libc.so.6"), None);
     }
 
     #[test]

@@ -96,7 +96,7 @@ impl Chosen {
         soname: &str,
         host: &Gathered,
     ) -> Vec<&'a str> {
-        let chosen = self.placed.keys().filter_map(|soname| host.libraries.get(soname));
+        let chosen = self.libraries(host).map(|(_, library)| library);
         let users: Vec<_> =
             chosen.filter(|user| user.needed.iter().any(|needed| needed == soname)).collect();
         let is_needed = |symbol: &&String| {
@@ -115,7 +115,7 @@ impl Chosen {
     /// What the chosen need, with the versions of symbols.
     fn needed(&self, host: &Gathered) -> BTreeMap<String, Vec<String>> {
         let mut needed: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        for library in self.placed.keys().filter_map(|soname| host.libraries.get(soname)) {
+        for (_, library) in self.libraries(host) {
             for soname in &library.needed {
                 needed.entry(soname.clone()).or_default();
             }
@@ -129,15 +129,9 @@ impl Chosen {
     /// Sees to it that the chosen have a glibc that is new enough: the image's, or the host's.
     fn settle_glibc(&mut self, host: &Gathered, image: &OfImage<'_>, plan: &Plan) -> Result<()> {
         let found = image.find("libc.so.6")?;
-        let of_image = found.iter().filter_map(|libc| newest(&libc.defines)).max();
-        let of_host = host.libraries.get("libc.so.6").and_then(|libc| newest(&libc.defines));
-        let most = self.placed.keys().filter_map(|soname| {
-            let needs = host.libraries.get(soname)?.needs.iter();
-            let needs = needs.filter(|need| is_glibc(&need.of));
-            let version = needs.filter_map(|need| Version::of_glibc(&need.version)).max()?;
-            Some((version, soname.clone()))
-        });
-        let most = most.max();
+        let of_image = found.iter().filter_map(|libc| release(&libc.file, &libc.defines)).max();
+        let of_host = host.libraries.get("libc.so.6");
+        let of_host = of_host.and_then(|libc| release(&libc.file(), &libc.defines));
         let Some(of_image) = of_image.filter(|_| image.has_loader) else {
             return match self.first_module(host, plan) {
                 Some((module, soname)) => Err(no_glibc(&module, &soname, image)),
@@ -147,13 +141,30 @@ impl Chosen {
         if plan.glibc.is_some() && of_host.as_ref().is_some_and(|of_host| *of_host > of_image) {
             return self.replace_glibc(host, image);
         }
-        match most {
-            Some((needed, soname)) if needed > of_image => {
-                let module = self.first_module(host, plan).map(|(module, _)| module);
-                Err(too_old(&module.unwrap_or_default(), &soname, &needed, &of_image))
+        let mut lacking = None;
+        for (soname, library) in self.libraries(host) {
+            for Need { of, version } in library.needs.iter().filter(|need| is_glibc(&need.of)) {
+                let Some(needed) = Version::of_glibc(version) else { continue };
+                let found = image.find(of)?;
+                let defines = |libc: &Found| libc.defines.contains(version);
+                if needed > of_image || (!found.is_empty() && !found.iter().any(defines)) {
+                    // If several need as much, it is the one that the module names.
+                    let is_named = host.replacements.contains(soname);
+                    lacking = lacking.max(Some((needed, is_named, soname.clone())));
+                }
             }
-            _ => Ok(()),
         }
+        let Some((needed, _, soname)) = lacking else { return Ok(()) };
+        let module = self.first_module(host, plan).map(|(module, _)| module);
+        Err(too_old(&module.unwrap_or_default(), &soname, &needed, &of_image))
+    }
+
+    /// The chosen, by soname.
+    fn libraries<'a>(
+        &'a self,
+        host: &'a Gathered,
+    ) -> impl Iterator<Item = (&'a String, &'a HostLibrary)> {
+        self.placed.keys().filter_map(|soname| Some((soname, host.libraries.get(soname)?)))
     }
 
     /// The module of the first library that the image gets.
@@ -193,9 +204,11 @@ impl Chosen {
     }
 }
 
-/// The newest release of glibc whose symbols a libc has.
-fn newest(defines: &[String]) -> Option<Version> {
-    defines.iter().filter_map(|version| Version::of_glibc(version)).max()
+/// The release of glibc that a libc is of: as its file's name says, or the latest that added
+/// symbols.
+fn release(file: &str, defines: &[String]) -> Option<Version> {
+    let of_symbols = defines.iter().filter_map(|version| Version::of_glibc(version));
+    of_symbols.chain(Version::of_libc_file(file)).max()
 }
 
 /// The same soname promises that nothing was taken away; the version of the file says how much

@@ -19,8 +19,11 @@ fn platform() -> Platform {
 }
 
 fn libc(newest: &str) -> Vec<u8> {
-    let defines = &["libc.so.6", "GLIBC_2.2.5", newest, "GLIBC_PRIVATE"];
-    Made { soname: "libc.so.6", defines, ..Made::default() }.file()
+    let version = |text: &&str| Version::of_glibc(text).unwrap();
+    let mut defines = vec!["GLIBC_2.2.5", "GLIBC_2.14", "GLIBC_2.30", "GLIBC_2.34", "GLIBC_2.36"];
+    defines.retain(|older| version(older) < version(&newest));
+    defines.extend([newest, "libc.so.6", "GLIBC_PRIVATE"]);
+    Made { soname: "libc.so.6", defines: &defines, ..Made::default() }.file()
 }
 
 /// The image's files by name, with what its cache calls them; `""` is not in the cache.
@@ -46,6 +49,7 @@ impl Image {
         self.file(&format!("{LIB}/{file}"), content);
         let link = self.top.path().join(LIB).join(soname);
         if file != soname {
+            let _ = fs::remove_file(&link);
             std::os::unix::fs::symlink(file, link).unwrap();
         }
         let entry = LdcacheEntry::new(soname.into(), format!("/{LIB}/{soname}"), platform().flags);
@@ -214,6 +218,12 @@ fn an_image_whose_glibc_is_too_old_says_so_or_gets_the_hosts_all_of_it() {
         said.contains("--module=mpich does not suit this image: the host's libmpi.so.12 needs glibc 2.34, and the image has glibc 2.31"),
         "{said}"
     );
+    // 2.31 added no symbols, but its file's name tells.
+    let named = Image::new("GLIBC_2.30")
+        .with("libmpi.so.12.1.10", "libmpi.so.12", &mpi(&[], &[]))
+        .with("libc-2.31.so", "libc.so.6", &libc("GLIBC_2.30"));
+    let said = named.choose(&host, &plan("", "")).unwrap_err().to_string();
+    assert!(said.contains("and the image has glibc 2.31"), "{said}");
     let chosen = image.choose(&host, &plan("glibc = true", "")).unwrap();
     let places = places(&chosen);
     let loader = platform().loader;
