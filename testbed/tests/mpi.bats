@@ -41,7 +41,7 @@ all_is_right() {
 }
 
 @test "the image's mpi4py" {
-    run alice 'srun -N2 -n4 --mpi=pmix --image=sci:1 pi.py'
+    run alice 'srun -N2 -n4 --ntasks-per-node=2 --mpi=pmix --image=sci:1 pi.py'
     assert_output 'pi is 3.1415926536, said 4 ranks'
 }
 
@@ -91,14 +91,14 @@ SCRIPT
 # --- what ranks find of Slurm ---
 
 @test "PMIx: each rank has its number, and the server's directory with its socket or address" {
-    run alice 'srun -N2 -n4 --mpi=pmix --image=debian:12 sh -c "echo rank \$PMIX_RANK; ls -d \"\$PMIX_SERVER_TMPDIR\"; test -O \"\$PMIX_SERVER_TMPDIR\" && echo mine" | sort'
+    run alice 'srun -N2 -n4 --ntasks-per-node=2 --mpi=pmix --image=debian:12 sh -c "echo rank \$PMIX_RANK; ls -d \"\$PMIX_SERVER_TMPDIR\"; test -O \"\$PMIX_SERVER_TMPDIR\" && echo mine" | sort'
     for rank in 0 1 2 3; do assert_line "rank $rank"; done
     assert_equal "$(count mine)" 4
     assert_equal "$(count /var/spool/slurmd/pmix.)" 4
 }
 
 @test "PMI-2: each rank has its number, and an open socket to speak to Slurm" {
-    run alice 'srun -N2 -n4 --mpi=pmi2 --image=debian:12 sh -c "echo \$PMI_RANK of \$PMI_SIZE; test -S /proc/self/fd/\$PMI_FD && echo a socket" | sort'
+    run alice 'srun -N2 -n4 --ntasks-per-node=2 --mpi=pmi2 --image=debian:12 sh -c "echo \$PMI_RANK of \$PMI_SIZE; test -S /proc/self/fd/\$PMI_FD && echo a socket" | sort'
     for rank in 0 1 2 3; do assert_line "$rank of 4"; done
     assert_equal "$(count 'a socket')" 4
 }
