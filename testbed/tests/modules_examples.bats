@@ -41,10 +41,10 @@ until mountpoint -q /cvmfs; do sleep 0.1; done
 SETUP
     install_module cvmfs
     run alice 'srun -w c1 --image=tiny:1 --module=cvmfs sh -c "mounted() { grep -c \" /cvmfs/atlas.cern.ch \" /proc/self/mountinfo; }
-        mounted; cat /cvmfs/atlas.cern.ch/file; mounted; cat /cvmfs/none/file"'
-    assert_line --index 0 0
-    assert_line --index 1 software
-    assert_line --index 2 1
+        echo before: \$(mounted); cat /cvmfs/atlas.cern.ch/file; echo after: \$(mounted); cat /cvmfs/none/file; true"'
+    assert_line 'before: 0'
+    assert_line software
+    assert_line 'after: 1'
     assert_line "cat: can't open '/cvmfs/none/file': No such file or directory"
 }
 
