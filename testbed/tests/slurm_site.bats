@@ -129,16 +129,11 @@ $(programs)"
     nothing_is_left "$before"
 }
 
-@test "PrologFlags=Contain, and RunInJob where Slurm has it; and a slurmstepd that locks its memory" {
-    version=$(on ctl sinfo --version)
-    flags=Contain
-    [[ ${version#* } < 24.05 ]] || flags=RunInJob
+@test "LaunchParameters=slurmstepd_memlock_all: a slurmstepd that locks its memory makes the same mounts" {
     # Not together with an interactive step: slurmstepd 22.05 hangs then, with or without an image.
-    slurm_with "PrologFlags=$flags
-LaunchParameters=slurmstepd_memlock_all
-$(programs)"
+    slurm_with 'LaunchParameters=slurmstepd_memlock_all'
     before=$(state_of_nodes)
-    run said_with --image=debian:12
-    assert_equal "$(wc -l <<<"$output")" 10
+    run alice 'srun -N2 -n4 --image=debian:12 --image-writable=10M image-only'
+    assert_equal "$(count 'only in the image')" 4
     nothing_is_left "$before"
 }
