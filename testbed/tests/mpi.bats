@@ -31,13 +31,13 @@ all_is_right() {
     all_is_right 2 4 'MPICH Version: 3\.4'
 }
 
-# Over TCP, with several ranks on each of several nodes, MPICH before 4.2 does not always come back from MPI_Finalize,
-# in an image or without (pmodels/mpich#6596). So here it has several ranks on one node, or one on each of two.
+# With UCX and no fast network, more than two ranks of MPICH before 4.2 do not always come back from MPI_Finalize, in an
+# image or without (pmodels/mpich#6596). So here two are tried, and more only told who they are.
 @test "a newer MPICH with UCX: between nodes, and on a node" {
     run alice 'srun -N2 --mpi=pmi2 --image=sci:1 mpi/ranks.mpich'
     all_is_right 2 2 'MPICH Version: 4\.0'
-    run alice 'srun -N1 -n4 --mpi=pmi2 --image=sci:1 mpi/ranks.mpich'
-    all_is_right 1 4 'MPICH Version: 4\.0'
+    run alice 'srun -N1 -n2 --mpi=pmi2 --image=sci:1 mpi/ranks.mpich'
+    all_is_right 1 2 'MPICH Version: 4\.0'
 }
 
 @test "the image's mpi4py" {
@@ -145,8 +145,8 @@ refused_for() {
     assert_line --regexp '^rank 3 of 4 on c2: '
     run alice 'srun -N2 --mpi=pmi2 --image=mpich:3.4 --module=mpich ranks'
     all_is_right 2 2 'MPICH Version: 4\.0'
-    run alice 'srun -N1 -n4 --mpi=pmi2 --image=mpich:3.4 --module=mpich ranks'
-    all_is_right 1 4 'MPICH Version: 4\.0'
+    run alice 'srun -N1 -n2 --mpi=pmi2 --image=mpich:3.4 --module=mpich ranks'
+    all_is_right 1 2 'MPICH Version: 4\.0'
 }
 
 @test "… and the rest of the image is as it was" {
