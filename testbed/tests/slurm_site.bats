@@ -130,12 +130,3 @@ $(programs)"
     assert_equal "$(count 'only in the image')" 2
     nothing_is_left "$before"
 }
-
-@test "LaunchParameters=slurmstepd_memlock_all: a slurmstepd that locks its memory makes the same mounts" {
-    # Not together with an interactive step: slurmstepd 22.05 hangs then, with or without an image.
-    slurm_with 'LaunchParameters=slurmstepd_memlock_all'
-    before=$(state_of_nodes)
-    run alice 'srun -N2 -n4 --image=debian:12 --image-writable=10M image-only'
-    assert_equal "$(count 'only in the image')" 4
-    nothing_is_left "$before"
-}
