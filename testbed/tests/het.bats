@@ -19,8 +19,8 @@ load lib
 }
 
 @test "… and accounting has the image of each" {
-    run alice 'salloc -Q --image=tiny:1 : --image=debian:12 sh -c "scontrol show job \$SLURM_JOB_ID_HET_GROUP_0" | grep -o "image=[^ ]*"'
-    assert_output $'image=docker:docker.io/library/tiny:1\nimage=docker:docker.io/library/debian:12'
+    run alice 'salloc -Q --image=tiny:1 : --image=debian:12 sh -c "scontrol show job \$SLURM_JOB_ID_HET_GROUP_0" | grep -o "shifter: image=[^ ]*"'
+    assert_output $'shifter: image=docker:docker.io/library/tiny:1\nshifter: image=docker:docker.io/library/debian:12'
 }
 
 @test "steps of a salloc have the image of the components that they run on; one of their own is for all of these" {
