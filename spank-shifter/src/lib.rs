@@ -18,7 +18,7 @@ mod rank;
 mod remote;
 mod submit;
 
-use slurm::spank::{Context, Given, Opt, Origin, Plugin, Spank};
+use slurm::spank::{Context, Given, Opt, Origin, Plugin, Spank, StepId};
 use udi::Result;
 
 use crate::options::Options;
@@ -38,7 +38,7 @@ struct Shifter {
 slurm::spank_plugin!(
     name = "shifter",
     type = Shifter,
-    hooks = [init, init_post_opt, task_init_privileged, task_init, job_epilog]
+    hooks = [init, init_post_opt, task_init_privileged, task_init, exit, job_epilog]
 );
 
 impl Plugin for Shifter {
@@ -97,6 +97,13 @@ impl Plugin for Shifter {
 
     fn task_init(&mut self, spank: &mut Spank<'_>) -> Result<()> {
         rank::start(spank, &self.runs)
+    }
+
+    fn exit(&mut self, spank: &mut Spank<'_>) -> Result<()> {
+        match (spank.context(), spank.step_id()) {
+            (Context::Remote, Ok(StepId::Extern)) => node::end_of_extern_step(spank),
+            _ => Ok(()),
+        }
     }
 
     fn job_epilog(&mut self, spank: &mut Spank<'_>) -> Result<()> {

@@ -44,7 +44,21 @@ pub(crate) fn end_of_job(spank: &Spank<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Jobs with a slurmstepd on this node: its socket is `NODE_JOB.STEP` in slurmd's spool.
+/// The daemon of the step that is as long as its job ends. With `PrologFlags=RunInJob` (24.05) it
+/// runs the epilog itself, when plugins are unloaded already: then the job's end is here. Where
+/// another step still runs it is not, and slurmd calls the epilog.
+pub(crate) fn end_of_extern_step(spank: &Spank<'_>) -> Result<()> {
+    let job = spank.job_id().map_err(slurm_refused)?;
+    let node = udi_store::site::load(Path::new(Config::PATH)).map(|site| site.node);
+    let spool = node.unwrap_or_default().spool;
+    let steps = running_jobs(&spool).into_iter().filter(|running| *running == job).count();
+    if steps > 1 {
+        return Ok(());
+    }
+    end_of_job(spank)
+}
+
+/// The job of each slurmstepd on this node: its socket is `NODE_JOB.STEP` in slurmd's spool.
 fn running_jobs(spool: &Path) -> Vec<u32> {
     let names = std::fs::read_dir(spool).into_iter().flatten().flatten();
     names.filter_map(|entry| job_of_socket(&entry.file_name().to_string_lossy())).collect()

@@ -67,6 +67,7 @@ fn nothing_but_the_hooks_in_use_is_exported() {
         "plugin_name",
         "plugin_type",
         "plugin_version",
+        "slurm_spank_exit",
         "slurm_spank_init",
         "slurm_spank_init_post_opt",
         "slurm_spank_job_epilog",
@@ -342,6 +343,23 @@ fn slurmd_starts_with_its_directory_ready_and_the_epilog_ends_whatever_is_broken
         let script = "context script\nitem job 7\nitem uid 1000\nload\ncall job_epilog\n";
         run_at_site(site, shifter(), script, &[]).says("job_epilog = 0");
     }
+}
+
+#[test]
+#[ignore = "needs root: a machine of its own"]
+fn the_extern_steps_end_is_the_jobs_unless_another_step_runs() {
+    let script = "context slurmd\nload\ncall init\nunload\n\
+        sh mkdir -p /run/shifter/jobs/7/images /run/spool\n\
+        sh touch /run/spool/c1_7.4294967292 /run/spool/c1_7.0 /run/spool/c1_8.0\n\
+        context remote\nitem job 7\nitem step 0xfffffffc\nload\ncall init\ncall exit\n\
+        sh test -d /run/shifter/jobs/7 && echo still known\n\
+        sh rm /run/spool/c1_7.0\ncall exit\n\
+        sh test -d /run/shifter/jobs/7 || echo forgotten\n";
+    let site = format!("{NO_STORE}[node]\nspool = \"/run/spool\"\n");
+    run_at_site(&site, shifter(), script, &[]).says("still known").says("forgotten");
+    // Any other step's end is its own.
+    let other = script.replace("0xfffffffc", "0");
+    run_at_site(&site, shifter(), other, &[]).says("still known").never_says("forgotten");
 }
 
 #[test]

@@ -130,3 +130,13 @@ $(programs)"
     assert_equal "$(count 'only in the image')" 2
     nothing_is_left "$before"
 }
+
+@test "PrologFlags=RunInJob, from 24.05 on: nothing is left of a job, though Slurm calls no plugin at its end" {
+    [[ $(alice 'srun --version') != 'slurm-wlm 22.05'* ]] || skip 'this release of Slurm has no RunInJob'
+    slurm_with "PrologFlags=RunInJob
+$(programs)"
+    before=$(state_of_nodes)
+    run batch -N2 -n2 --image=debian:12 <<<$'#!/bin/bash\nsrun image-only\nsrun --image=tiny:1 true\nsrun image-only'
+    assert_equal "$(count 'only in the image')" 4
+    nothing_is_left "$before"
+}

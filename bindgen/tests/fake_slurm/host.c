@@ -339,6 +339,7 @@ int main(int argc, char **argv)
 		else if (!strcmp(line, "give")) give(rest);
 		else if (!strcmp(line, "show")) show(rest);
 		else if (!strcmp(line, "count")) count();
+		else if (!strcmp(line, "sh")) printf("sh: %d\n", system(rest));
 		else if (!strcmp(line, "unload")) { dlclose(plugin); option_count = 0; }
 		else { printf("what is %s?\n", line); return 2; }
 		fflush(stdout);
