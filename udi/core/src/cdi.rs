@@ -202,6 +202,14 @@ fn of_the_host(place: &GuestPath) -> bool {
     matches!(place.components().next(), Some("dev" | "proc" | "sys"))
 }
 
+impl DeviceName {
+    /// Whether any of the specs has it.
+    pub fn is_in(&self, specs: &[Found]) -> bool {
+        let of_kind = specs.iter().filter(|found| found.spec.kind == self.kind());
+        of_kind.flat_map(|found| &found.spec.devices).any(|device| device.name == self.device())
+    }
+}
+
 /// The spec that has the device, and what it says of it.
 fn look_up<'a>(name: &DeviceName, specs: &'a [Found]) -> Result<(&'a Found, &'a Device)> {
     let of_kind = || specs.iter().filter(|found| found.spec.kind == name.kind());

@@ -53,10 +53,14 @@ pub struct Elf<'a, R: ?Sized> {
 // Nobody's library has more; libLLVM's dynamic section has 60 entries, libc defines 40 versions.
 const MOST_PARTS: usize = 128;
 const MOST_TAGS: usize = 4096;
-const MOST_VERSIONS: usize = 4096;
+const MOST_VERSIONS: usize = 1024;
+const LONGEST_VERSION: usize = 64;
 /// libtorch has 150,000.
 const MOST_SYMBOLS: usize = 1 << 19;
+const LONGEST_SYMBOL: usize = 4096;
 const MOST_STRINGS: usize = 64 << 20;
+/// Bytes of all names that are looked at: they may lie over one another.
+const MOST_TEXT: usize = 4 * MOST_STRINGS;
 const LONGEST_NAME: usize = 255;
 const LONGEST_PATHS: usize = 8192;
 
@@ -86,7 +90,8 @@ impl<'a, R: ReadAt + ?Sized> Elf<'a, R> {
             return None;
         }
         let length = usize::from(count).min(MOST_PARTS) * expected;
-        let parts = match usize::try_from(table).ok().and_then(|at| head.get(at..at + length)) {
+        let in_head = |at: usize| head.get(at..at.checked_add(length)?);
+        let parts = match usize::try_from(table).ok().and_then(in_head) {
             Some(parts) => parts.to_vec(),
             None => bytes.read_at(table, length),
         };
@@ -184,7 +189,8 @@ impl<'a, R: ReadAt + ?Sized> Elf<'a, R> {
         }
     }
 
-    /// The versions of symbols that it defines; the first is mostly its own soname.
+    /// The versions of symbols that it defines; the first is mostly its own soname. One with a
+    /// name longer than 64 bytes is left out.
     pub fn defines(&self) -> Vec<String> {
         let mut defined = Vec::new();
         let Some(mut at) = self.value(0x6fff_fffc).and_then(|address| self.offset_of(address))
@@ -197,7 +203,8 @@ impl<'a, R: ReadAt + ?Sized> Elf<'a, R> {
                 break;
             };
             let name = self.bytes.read_at(at.saturating_add(first.into()), 4);
-            defined.extend(u32_at(&name, 0).and_then(|name| self.name(name.into())));
+            let name = u32_at(&name, 0).and_then(|name| self.name(name.into()));
+            defined.extend(name.filter(|name| name.len() <= LONGEST_VERSION));
             if next == 0 {
                 break;
             }
@@ -208,6 +215,12 @@ impl<'a, R: ReadAt + ?Sized> Elf<'a, R> {
 
     /// The symbols that it needs and defines.
     pub fn symbols(&self) -> Symbols {
+        self.symbols_of(|_| true)
+    }
+
+    /// Those of the symbols that it needs and defines which are `wanted`: of a file that nobody
+    /// vouches for no others should be kept. Names longer than 4 KiB are left out.
+    pub fn symbols_of(&self, wanted: impl Fn(&str) -> bool) -> Symbols {
         let mut symbols = Symbols::default();
         let table = self.value(6).and_then(|address| self.offset_of(address));
         let strings = self.value(5).and_then(|address| self.offset_of(address));
@@ -219,8 +232,13 @@ impl<'a, R: ReadAt + ?Sized> Elf<'a, R> {
         let size = if self.wide { 24 } else { 16 };
         let (kind_at, section_at) = if self.wide { (4, 6) } else { (12, 14) };
         let count = self.symbol_count().unwrap_or(0).min(MOST_SYMBOLS);
+        let mut looked_at = 0;
         for symbol in self.bytes.read_at(table, count * size).chunks_exact(size) {
             let name = u32_at(symbol, 0).and_then(|at| text_in(&strings, at));
+            looked_at += name.map_or(LONGEST_SYMBOL, str::len);
+            if looked_at > MOST_TEXT {
+                break;
+            }
             let (Some(name), Some(kind), Some(section)) =
                 (name, symbol.get(kind_at), u16_at(symbol, section_at))
             else {
@@ -228,7 +246,7 @@ impl<'a, R: ReadAt + ?Sized> Elf<'a, R> {
             };
             let (local, global) = (0, 1);
             match (section, kind >> 4) {
-                _ if name.is_empty() => {}
+                _ if name.is_empty() || !wanted(name) => {}
                 (0, binding) if binding == global => drop(symbols.needed.insert(name.to_owned())),
                 // Without a weak one it does, too.
                 (0, _) => {}
@@ -298,15 +316,11 @@ impl<'a, R: ReadAt + ?Sized> Elf<'a, R> {
         let end = bytes.iter().position(|byte| *byte == 0)?;
         String::from_utf8(bytes.get(..end)?.to_vec()).ok()
     }
-
-    /// Whether it is of 64 bits.
-    pub fn is_wide(&self) -> bool {
-        self.wide
-    }
 }
 
 fn text_in(strings: &[u8], at: u32) -> Option<&str> {
     let rest = strings.get(usize::try_from(at).ok()?..)?;
+    let rest = rest.get(..LONGEST_SYMBOL).unwrap_or(rest);
     let end = rest.iter().position(|byte| *byte == 0)?;
     std::str::from_utf8(rest.get(..end)?).ok()
 }

@@ -165,7 +165,6 @@ impl LoaderCache {
     pub fn write(&self) -> Vec<u8> {
         let mut lines: Vec<(Key, &Entry)> = self.entries.iter().map(|e| (key(e), e)).collect();
         lines.sort_by(|(a, _), (b, _)| a.cmp(b));
-        // Directories for processors: only their order counts.
         let mut strings = Strings { start: HEADER + lines.len() * ENTRY, ..Strings::default() };
         let mut table = Vec::with_capacity(lines.len() * ENTRY);
         for (_, entry) in lines {
@@ -175,6 +174,7 @@ impl LoaderCache {
             }
             table.extend(entry.processor.to_le_bytes());
         }
+        // Directories for processors: only their order counts.
         let processors: Vec<u32> = self.processors.iter().map(|name| strings.put(name)).collect();
         let end = strings.start + strings.bytes.len();
         let extension = end.next_multiple_of(4);

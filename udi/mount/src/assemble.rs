@@ -100,12 +100,15 @@ fn in_this_thread(node: &Node, plan: &Plan, site: &Config, opened: &Opened) -> R
         None => Upper::No,
     };
     let root = Tree::new(layers.merge(&image, upper)?, &proc);
+    let opened = plan.mounts.iter().zip(&sources);
+    let opened = opened.filter_map(|(mount, source)| Some((mount, source.as_ref()?)));
+    loader.complete(&root, layers.open_site()?, opened)?;
     let mut targets = Targets::default();
     let plan = judged_in(plan, &root);
     for (mount, source) in plan.mounts.iter().zip(&sources) {
-        // What root reads, no user may have mounted.
-        if mount.rights == Rights::User {
-            loader.attach(&root, &image, &layers)?;
+        // A user's mount may cover what is put into the image, and not the other way round.
+        if mount.rights == Rights::User || mount.is_users() {
+            loader.attach(&root, &layers, |line| node.log(line))?;
         }
         if source.is_none() && !absent.iter().any(|absent| absent.is(mount)) {
             continue;
@@ -125,7 +128,7 @@ fn in_this_thread(node: &Node, plan: &Plan, site: &Config, opened: &Opened) -> R
             done => done?,
         }
     }
-    loader.attach(&root, &image, &layers)?;
+    loader.attach(&root, &layers, |line| node.log(line))?;
     namespace::become_root(root.top())?;
     Ok(Staged { namespace, targets, absent })
 }
@@ -197,8 +200,13 @@ fn target(plan: &Plan, root: &Tree, mount: &Mount) -> Result<Option<OwnedFd>> {
         Ok(target) => target,
         Err(Errno::NOENT) if mount.is_users() && plan.mounts.iter().any(shows) => return Ok(None),
         Err(Errno::NOENT) => {
-            let error = Error::user(format!("{} does not exist there", mount.target));
-            return Err(fault::of_mount(mount, error));
+            let why = format!("{} does not exist there", mount.target);
+            // The image has no say in what is in the host's own.
+            let is_hosts = matches!(mount.target.components().next(), Some("dev" | "proc" | "sys"));
+            return Err(match is_hosts && !mount.is_users() {
+                true => Error::admin(format!("cannot mount the line `{mount}`: {why}")),
+                false => fault::of_mount(mount, Error::user(why)),
+            });
         }
         // A link of the image into /proc, or in another volume in a circle.
         Err(errno) if mount.is_users() => {

@@ -22,13 +22,13 @@ pub fn read_devices(site: &mut Config, request: &Request) -> Result<()> {
     for name in names {
         let Some(module) = site.modules.get_mut(&name) else { continue };
         let devices = Devices::of(&module.cdi, &module.cdi_without, &specs);
-        // A fault elsewhere is of no concern as long as the device is found.
+        // A fault elsewhere is of no concern, unless the device may be what it hides.
         let error = match devices {
             Ok(devices) => {
                 module.bring(devices);
                 continue;
             }
-            Err(error) if faults.is_empty() => error,
+            Err(error) if faults.is_empty() || module.cdi.iter().all(|d| d.is_in(&specs)) => error,
             Err(_) => faults.remove(0),
         };
         return Err(error.about(format!("--module={name}: ")));

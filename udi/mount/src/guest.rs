@@ -87,6 +87,11 @@ impl<'a> Tree<'a> {
         self.open_as(relative, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY).map(File::from)
     }
 
+    /// An open file of anywhere, to be read.
+    pub(crate) fn reopen(&self, file: &OwnedFd) -> Result<File> {
+        self.proc.reopen(file)
+    }
+
     pub(crate) fn open_as(
         &self,
         relative: &str,

@@ -17,13 +17,14 @@ use std::os::unix::fs::FileExt;
 
 use rustix::io::Errno;
 use rustix::mount::{MountAttrFlags, MoveMountFlags, OpenTreeFlags};
-use udi::{Blame, Error, GuestPath, LoaderCache, Plan, Platform, ReadAt, Result};
+use udi::{Blame, Error, GuestPath, LoaderCache, Mount, Plan, Platform, ReadAt, Result};
 
 use crate::copied::Copied;
 use crate::fault;
 use crate::guest::{SiteLayer, Tree};
 use crate::layers::Layers;
 use crate::sys::{self, MountAttr};
+use directory::Brought;
 use image::OfImage;
 
 pub(crate) use host::Gathered;
@@ -39,7 +40,7 @@ const ADDED: &str = "/.shifter/lib";
 pub(crate) struct Loader {
     /// Files of the host, not attached yet, and where they go.
     placed: Vec<(OwnedFd, Vec<GuestPath>)>,
-    /// A cache to be made; nothing if the image's own stays as it is.
+    /// A cache to be completed; nothing if the image's own stays as it is.
     cache: Option<Completed>,
 }
 
@@ -109,41 +110,74 @@ impl Loader {
         }
     }
 
+    /// Puts into the cache what modules bring: by `mounts` that are not attached yet, and over the
+    /// image. `root` is the UDI's, with nothing of the host's, and `site` the layer over the image.
+    pub(crate) fn complete<'a>(
+        &'a mut self,
+        root: &'a Tree<'_>,
+        site: OwnedFd,
+        mounts: impl Iterator<Item = (&'a Mount, &'a OwnedFd)>,
+    ) -> Result<()> {
+        let Some(Completed { cache, platform, directories }) = &mut self.cache else {
+            return Ok(());
+        };
+        let placed = self.placed.iter();
+        let placed = placed.flat_map(|(tree, places)| places.iter().map(move |at| (at, tree)));
+        let brought = Brought::new(root, site, mounts, placed);
+        let mut found = Vec::new();
+        for directory in directories.iter() {
+            found.extend(brought.entries(directory, *platform)?);
+        }
+        cache.put(found);
+        Ok(())
+    }
+
     /// Attaches everything to the UDI's root, where the site's mounts are already; the second time
-    /// there is nothing left to do.
-    pub(crate) fn attach(&mut self, root: &Tree, image: &Tree, layers: &Layers) -> Result<()> {
+    /// there is nothing left to do. `log` is the node's.
+    pub(crate) fn attach(
+        &mut self,
+        root: &Tree,
+        layers: &Layers,
+        log: impl Fn(&str),
+    ) -> Result<()> {
         for (tree, targets) in self.placed.drain(..) {
-            for (nth, target) in targets.iter().enumerate() {
-                match nth {
-                    0 => attach(root, target, &tree)?,
-                    // What is attached here can be copied, which the host's no longer can.
-                    _ => attach(root, target, &copy(&tree, target)?)?,
+            let mut first = true;
+            for target in &targets {
+                let place = match root.open(target.relative()) {
+                    // The image has it there, and the site has mounted something over that.
+                    Err(errno @ (Errno::NOENT | Errno::NOTDIR | Errno::LOOP)) => {
+                        let why = std::io::Error::from(errno);
+                        log(&format!(
+                            "{target} inside is covered, and no library put there: {why}"
+                        ));
+                        continue;
+                    }
+                    place => place.map_err(cannot(target))?,
+                };
+                // What is attached here can be copied, which the host's no longer can.
+                match std::mem::take(&mut first) {
+                    true => attach(&tree, &place, target)?,
+                    false => attach(&detached(&tree).map_err(cannot(target))?, &place, target)?,
                 }
             }
         }
-        if let Some(Completed { mut cache, platform, directories }) = self.cache.take() {
-            let mut found = Vec::new();
-            for directory in &directories {
-                found.extend(directory::entries(root, image, directory, platform)?);
-            }
-            cache.put(found);
+        if let Some(Completed { cache, .. }) = self.cache.take() {
             let file = layers.file("ld.so.cache", &cache.write())?;
-            attach(root, &GuestPath::parse(CACHE)?, &file)?;
+            let target = GuestPath::parse(CACHE)?;
+            let place = root.open(target.relative()).map_err(cannot(&target))?;
+            attach(&file, &place, &target)?;
         }
         Ok(())
     }
 }
 
-fn copy(tree: &OwnedFd, target: &GuestPath) -> Result<OwnedFd> {
-    detached(tree).map_err(fault::site(format!("cannot mount a library on {target}")))
+fn cannot(target: &GuestPath) -> impl FnOnce(Errno) -> Error {
+    fault::site(format!("cannot mount a library on {target}"))
 }
 
-fn attach(root: &Tree, target: &GuestPath, tree: &OwnedFd) -> Result<()> {
+fn attach(tree: &OwnedFd, place: &OwnedFd, target: &GuestPath) -> Result<()> {
     let onto = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-    let place = root.open(target.relative());
-    place
-        .and_then(|place| rustix::mount::move_mount(tree, "", &place, "", onto))
-        .map_err(fault::site(format!("cannot mount a library on {target}")))
+    rustix::mount::move_mount(tree, "", place, "", onto).map_err(cannot(target))
 }
 
 /// A copy of the mount of one file that nobody can write by it; not attached anywhere.

@@ -1,5 +1,6 @@
 //! The calling thread's own part of /proc.
 
+use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
@@ -44,6 +45,14 @@ impl Proc {
         let number =
             text.lines().find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse().ok());
         number.ok_or_else(|| Error::bug(format!("no mnt_id in {text:?}")))
+    }
+
+    /// What a descriptor is of, opened anew to be read.
+    pub(crate) fn reopen(&self, file: impl AsFd) -> Result<File> {
+        let link = format!("fd/{}", file.as_fd().as_raw_fd());
+        openat(&self.0, link, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())
+            .map(File::from)
+            .map_err(fault::site("cannot open a file anew"))
     }
 
     /// The kernel's own idea of where an open file is.

@@ -93,13 +93,23 @@ pub(crate) fn run(
     watch(child, reader, limit).map_err(failed)
 }
 
-/// What the child left running ends with it.
-fn watch(
-    mut child: Child,
+/// What the child left running ends with it, and it does not outlive our attention.
+fn watch(mut child: Child, from: Option<PipeReader>, limit: Duration) -> std::io::Result<Ended> {
+    let pid = Pid::from_child(&child);
+    let watched = until_stopped(&mut child, pid, from, limit);
+    if watched.is_err() && matches!(child.try_wait(), Ok(None)) {
+        let _ = rustix::process::kill_process_group(pid, Signal::KILL);
+        let _ = child.wait();
+    }
+    watched
+}
+
+fn until_stopped(
+    child: &mut Child,
+    pid: Pid,
     mut from: Option<PipeReader>,
     limit: Duration,
 ) -> std::io::Result<Ended> {
-    let pid = Pid::from_child(&child);
     let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
     if let Some(from) = &from {
         rustix::io::ioctl_fionbio(from, true)?;
@@ -126,6 +136,7 @@ fn until_end(
     let end = Instant::now() + limit;
     loop {
         let left = end.saturating_duration_since(Instant::now());
+        let is_late = left.is_zero();
         let mut polled = vec![PollFd::new(pidfd, PollFlags::IN)];
         polled.extend(from.iter().map(|from| PollFd::new(from, PollFlags::IN)));
         let seconds = i64::try_from(left.as_secs()).unwrap_or(i64::MAX);
@@ -142,6 +153,8 @@ fn until_end(
             Ok(0) => return Ok(false),
             Err(error) if error != Errno::INTR => return Err(error.into()),
             _ if is_over => return Ok(true),
+            // Also where it never stops saying something.
+            _ if is_late => return Ok(false),
             _ => {}
         }
     }

@@ -71,6 +71,30 @@ fn tables_that_lead_in_a_circle_end() {
     let _ = Elf::read(file.as_slice()).unwrap().needs();
 }
 
+#[test]
+fn of_a_strangers_symbols_only_the_wanted_are_kept_and_none_that_is_endless() {
+    let long = "x".repeat(LONGEST_SYMBOL);
+    let file = Made { gives: &["MPI_Init", "MPI_Finalize", &long], ..LIBRARY }.file();
+    let elf = Elf::read(file.as_slice()).unwrap();
+    assert_eq!(elf.symbols().defined.len(), 2);
+    let symbols = elf.symbols_of(|name| name == "MPI_Init" || name == "malloc");
+    assert_eq!(symbols.defined, ["MPI_Init".to_owned()].into());
+    assert_eq!(symbols.needed, ["malloc".to_owned()].into());
+    let version = "V".repeat(LONGEST_VERSION + 1);
+    let file = Made { defines: &[&version, "MPICH_1"], ..LIBRARY }.file();
+    assert_eq!(Elf::read(file.as_slice()).unwrap().defines(), ["MPICH_1"]);
+}
+
+#[test]
+fn a_table_beyond_the_end_of_all_numbers_is_none() {
+    for narrow in [false, true] {
+        let mut file = Made { narrow, ..LIBRARY }.file();
+        let at = if narrow { 28 } else { 32 };
+        file[at..at + if narrow { 4 } else { 8 }].fill(0xff);
+        assert!(Elf::read(file.as_slice()).is_none());
+    }
+}
+
 proptest! {
     #[test]
     fn no_file_is_a_crash(

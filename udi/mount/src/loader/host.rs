@@ -1,8 +1,9 @@
 //! The host's libraries that modules give to images, with what they need of others.
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use udi::{
@@ -119,9 +120,12 @@ impl Host {
     fn open(&self, path: &Path) -> Result<(String, HostLibrary)> {
         let shown = path.display();
         let failed = |error| Error::admin(format!("cannot open {shown}")).because(error);
-        let file = File::open(path).map_err(failed)?;
+        // Waiting for nothing: where a library says that its own are, others may write.
+        let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
+        let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(failed)?;
         let bytes = Open(&file);
-        let elf = Elf::read(&bytes).filter(|elf| self.platform.loads(elf.machine()));
+        let is_file = file.metadata().is_ok_and(|metadata| metadata.is_file());
+        let elf = Elf::read(&bytes).filter(|elf| is_file && self.platform.loads(elf.machine()));
         let elf = elf.ok_or_else(|| {
             Error::admin(format!("{shown} is not a shared library for {}", self.platform.name))
                 .hint("name the library itself: a linker script or a program is none")

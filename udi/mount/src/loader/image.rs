@@ -1,5 +1,7 @@
 //! The image as its loader sees it. What it says is believed by nobody but that loader.
 
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 
 use rustix::io::Errno;
@@ -17,7 +19,13 @@ pub(super) struct OfImage<'a> {
     /// Whether programs made for glibc find their loader.
     pub(super) has_loader: bool,
     cache: std::result::Result<LoaderCache, String>,
+    /// What [`OfImage::find`] found: looking is what takes the time.
+    known: RefCell<BTreeMap<String, Vec<Found>>>,
 }
+
+/// Places in which a library is looked for. Honest caches name one for each kind of processor; a
+/// hostile one could keep the node busy for hours.
+const MOST_PLACES: usize = 16;
 
 /// A library of the image's.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,7 +46,8 @@ impl<'a> OfImage<'a> {
             Ok(file) => Elf::read(&Open(&file)).is_some_and(|elf| platform.loads(elf.machine())),
             Err(_) => false,
         };
-        Ok(Self { image, platform, has_loader, cache: read_cache(image)? })
+        let known = RefCell::default();
+        Ok(Self { image, platform, has_loader, cache: read_cache(image)?, known })
     }
 
     /// Whether programs made for musl find their loader.
@@ -55,7 +64,18 @@ impl<'a> OfImage<'a> {
     /// Everywhere its loader may find the library: what its cache says, and the directories that
     /// glibc looks into besides.
     pub(super) fn find(&self, soname: &str) -> Result<Vec<Found>> {
+        if let Some(found) = self.known.borrow().get(soname) {
+            return Ok(found.clone());
+        }
+        let found = self.look_for(soname)?;
+        self.known.borrow_mut().insert(soname.to_owned(), found.clone());
+        Ok(found)
+    }
+
+    fn look_for(&self, soname: &str) -> Result<Vec<Found>> {
         let known = self.cache.iter().flat_map(|cache| cache.find(soname, self.platform.flags));
+        let known: BTreeSet<&str> = known.collect();
+        let known = known.into_iter().take(MOST_PLACES);
         let usual = self.platform.directories.iter().map(|place| format!("{place}/{soname}"));
         let loader = [self.platform.loader].into_iter().filter(|path| path.ends_with(soname));
         let mut found: Vec<Found> = Vec::new();
@@ -92,8 +112,11 @@ impl<'a> OfImage<'a> {
     /// Whether one of its libraries defines all of these symbols.
     pub(super) fn defines(&self, library: &Found, symbols: &[&str]) -> bool {
         let Ok(file) = self.image.read(library.path.relative()) else { return false };
-        let defined = Elf::read(&Open(&file)).map(|elf| elf.symbols().defined).unwrap_or_default();
-        symbols.iter().all(|symbol| defined.contains(*symbol))
+        let wanted: BTreeSet<&str> = symbols.iter().copied().collect();
+        let bytes = Open(&file);
+        let symbols = Elf::read(&bytes).map(|elf| elf.symbols_of(|name| wanted.contains(name)));
+        let defined = symbols.unwrap_or_default().defined;
+        wanted.into_iter().all(|symbol| defined.contains(symbol))
     }
 
     /// Its cache, to be completed: an empty one if it has none that can be read. Nothing if no
@@ -113,9 +136,14 @@ impl<'a> OfImage<'a> {
 fn read_cache(image: &Tree) -> Result<std::result::Result<LoaderCache, String>> {
     let file = match image.read(relative(CACHE)) {
         Ok(file) => file,
-        Err(Errno::NOENT | Errno::LOOP | Errno::NOTDIR | Errno::NXIO | Errno::ACCESS) => {
-            return Ok(Err("it has none".into()));
-        }
+        Err(
+            Errno::NOENT
+            | Errno::LOOP
+            | Errno::NOTDIR
+            | Errno::NXIO
+            | Errno::ACCESS
+            | Errno::NAMETOOLONG,
+        ) => return Ok(Err("it has none".into())),
         Err(errno) => return Err(fault::site(format!("cannot open the image's {CACHE}"))(errno)),
     };
     let bytes = read(&file, LoaderCache::LARGEST + 1);

@@ -163,6 +163,34 @@ fn a_node_without_the_device_says_which_and_what_to_do() {
 
 #[test]
 #[ignore = "needs root"]
+fn what_is_wrong_with_the_devices_own_spec_is_told_whatever_is_wrong_with_others() {
+    on_a_node_with_a_gpu(|world| {
+        world.file("cdi/broken.json", "[");
+        let image = Image::plain();
+        world.stage(job(&image)).unwrap();
+        let text = std::fs::read_to_string(world.at("cdi/nvidia.yaml")).unwrap();
+        world.file("cdi/nvidia.yaml", &text.replace("create-symlinks", "start-a-daemon"));
+        assert!(refused(world).contains("start-a-daemon"), "{}", refused(world));
+        // The broken one may be that of the device.
+        std::fs::remove_file(world.at("cdi/nvidia.yaml")).unwrap();
+        assert!(refused(world).contains("broken.json"), "{}", refused(world));
+    });
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_place_below_dev_that_the_node_lacks_is_not_the_images_fault() {
+    on_a_node_with_a_gpu(|world| {
+        let text = std::fs::read_to_string(world.at("cdi/nvidia.yaml")).unwrap();
+        world.file("cdi/nvidia.yaml", &text.replace("/opt/gpu0", "/dev/no-gpu0"));
+        let error = world.stage(job(&Image::plain())).unwrap_err();
+        assert_eq!(error.blame(), udi::Blame::Admin, "{error}");
+        assert!(error.to_string().contains("/dev/no-gpu0 does not exist there"), "{error}");
+    });
+}
+
+#[test]
+#[ignore = "needs root"]
 fn where_devices_work_no_directory_is_mounted() {
     on_a_node_with_a_gpu(|world| {
         std::fs::remove_file(world.at("driver/gpu0")).unwrap();

@@ -86,6 +86,8 @@ fn a_hook_that_fails_or_hangs_fails_the_job_and_leaves_nothing() {
             ("kill -9 $$", "was killed by signal 9"),
             (&*format!("(sleep 2; touch {late}) & sleep 5"), "did not end within 1 seconds"),
             ("while :; do echo y; done", "did not end within 1 seconds"),
+            // There is always something to read.
+            ("yes & yes & yes", "did not end within 1 seconds"),
         ] {
             for when in ["before", "after"] {
                 let hooks = Hooks::new(world).with(when, "bad", script);

@@ -211,6 +211,107 @@ fn no_file_that_a_user_mounts_is_looked_at() {
 
 #[test]
 #[ignore = "needs root"]
+fn no_link_of_the_image_leads_root_to_what_the_host_shows_inside() {
+    on_a_node(|world| {
+        world.directory("scratch/lib");
+        world.bytes("scratch/lib/libuser.so.1", &library("libuser.so.1"));
+        let mount = |more: &str| {
+            let from = world.at("scratch");
+            format!("{more}\n[[mount]]\nfrom = \"{from}\"\nto = \"/scratch\"\n")
+        };
+        let site = mount("[modules.m]\nldcache = [\"/usr/lib\", \"/opt/m/lib\"]");
+        let image = image()
+            .link("/opt/m/lib", "/scratch/lib")
+            .link("/usr/lib/libstolen.so.1", "/scratch/lib/libuser.so.1")
+            .link("/usr/lib/libdevice.so", "/dev/zero");
+        let udi = world.stage(Job { module: "m", site: &site, ..Job::new(&image) }).unwrap();
+        as_rank(&udi, ALICE, || {
+            for name in ["libuser.so.1", "libstolen.so.1", "libdevice.so"] {
+                assert_eq!(found(name), [""; 0], "{name}");
+            }
+            assert!(fs::metadata("/opt/m/lib/libuser.so.1").is_ok());
+        });
+        // Where the site itself says so it is looked at.
+        let site = mount("[modules.m]\nldcache = [\"/scratch/lib\"]");
+        let job = Job { id: 2, module: "m", site: &site, ..Job::new(&image) };
+        as_rank(&world.stage(job).unwrap(), ALICE, || {
+            assert_eq!(found("libuser.so.1"), ["/scratch/lib/libuser.so.1"]);
+        });
+    });
+}
+
+#[test]
+#[ignore = "needs root"]
+fn what_a_module_copies_over_a_library_of_the_images_is_found() {
+    on_a_node(|world| {
+        let lib = host(world);
+        let site = format!(
+            "[modules.m]\nldcache = [\"/opt/own\"]
+             [[modules.m.copy]]\nfrom = \"{lib}/libown.so.1.2\"\nto = \"/opt/own/libown.so.1\""
+        );
+        let image = image()
+            .bytes("/opt/own/libown.so.1", library("libown.so.1"))
+            .bytes("/opt/own/libother.so.1", library("libother.so.1"));
+        let udi = world.stage(Job { module: "m", site: &site, ..Job::new(&image) }).unwrap();
+        as_rank(&udi, ALICE, || {
+            assert_eq!(found("libown.so.1"), ["/opt/own/libown.so.1"]);
+            assert_eq!(found("libother.so.1"), [""; 0], "the image's own cache lacks it");
+        });
+    });
+}
+
+#[test]
+#[ignore = "needs root"]
+fn in_a_modules_mount_links_lead_where_they_do_inside_and_what_it_covers_does_not_matter() {
+    on_a_node(|world| {
+        let lib = host(world);
+        world.link("/opt/m/lib/libown.so.1.2", "host/lib/libabsolute.so");
+        world.link("/opt/m/lib/README.so", "host/lib/libreadme.so.1");
+        world.link("/opt/m/libelsewhere.so", "host/lib/libelsewhere.so");
+        let image = image()
+            .bytes("/opt/m/libelsewhere.so", library("libelsewhere.so"))
+            .bytes("/opt/m/lib/libcovered.so.1", library("libcovered.so.1"));
+        let job = Job { module: "m", site: &site(&lib, ""), ..Job::new(&image) };
+        as_rank(&world.stage(job).unwrap(), ALICE, || {
+            assert_eq!(found("libabsolute.so"), ["/opt/m/lib/libabsolute.so"]);
+            assert_eq!(found("libreadme.so.1"), ["/opt/m/lib/libreadme.so.1"]);
+            for none in ["libelsewhere.so", "libcovered.so.1"] {
+                assert_eq!(found(none), [""; 0], "{none}");
+            }
+        });
+    });
+}
+
+#[test]
+#[ignore = "needs root"]
+fn where_the_site_mounts_something_over_the_images_library_the_step_runs_without_it() {
+    on_a_node(|world| {
+        world.bytes("libmpi.so.12", &library("libmpi.so.12"));
+        world.directory("opt");
+        let libc = Made { soname: "libc.so.6", defines: &["GLIBC_2.36"], ..Made::default() };
+        let mut cache = LoaderCache::default();
+        let path = "/opt/mpi/libmpi.so.12".to_owned();
+        cache.put(vec![LdcacheEntry::new("libmpi.so.12".into(), path, platform().flags)]);
+        let image = image()
+            .bytes("/etc/ld.so.cache", cache.write())
+            .bytes("/usr/lib/libc.so.6", libc.file())
+            .bytes("/opt/mpi/libmpi.so.12", library("libmpi.so.12"));
+        let site = format!(
+            "[modules.m]\n[[modules.m.library]]\nfrom = \"{}\"\n
+             [[mount]]\nfrom = \"{}\"\nto = \"/opt\"\n",
+            world.at("libmpi.so.12"),
+            world.at("opt")
+        );
+        SAID.lock().unwrap().clear();
+        let job = Job { module: "m", site: &site, ..Job::new(&image) };
+        world.stage_logging(job, log).unwrap();
+        let said = SAID.lock().unwrap().clone();
+        assert!(said.contains("/opt/mpi/libmpi.so.12 inside is covered"), "{said}");
+    });
+}
+
+#[test]
+#[ignore = "needs root"]
 fn a_library_of_the_hosts_takes_the_images_place_wherever_its_loader_finds_it() {
     on_a_node(|world| {
         world.directory("host/deps");
