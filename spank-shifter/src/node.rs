@@ -2,6 +2,7 @@
 //! node or keep slurmd from starting; the boundary logs what fails.
 
 use std::path::Path;
+use std::time::Duration;
 
 use slurm::log;
 use slurm::spank::Spank;
@@ -54,6 +55,14 @@ pub(crate) fn end_of_extern_step(spank: &Spank<'_>) -> Result<()> {
     let steps = running_jobs(&spool).into_iter().filter(|running| *running == job).count();
     if steps > 1 {
         return Ok(());
+    }
+    // Meanwhile another thread ends X11 forwarding as the user, and with it all threads are the
+    // user for some moments (seteuid(3), _x11_signal_handler of slurmstepd's mgr.c).
+    for pause in [1, 10, 100, 1000] {
+        if end_of_job(spank).is_ok() {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(pause));
     }
     end_of_job(spank)
 }

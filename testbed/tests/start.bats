@@ -13,12 +13,13 @@ teardown() { restore_config; }
 }
 
 @test "the entrypoint is that of each rank with --multi-prog, where Slurm can do that, and never of none" {
-    alice 'printf "0 \"echo rank zero\"\n1 \"echo rank one\"\n" >programs'
+    # Only a shell makes two words of it.
+    alice 'printf "0 echo\${IFS}zero\n1 echo\${IFS}one\n" >programs'
     run alice 'srun -n2 --image=odd:1 --image-entrypoint --multi-prog programs | sort; rm programs'
     if [[ $(alice 'srun --version') == 'slurm-wlm 22.05'* ]]; then
         assert_output --partial 'shifter: on c1: --image-entrypoint: not with --multi-prog on this release of Slurm'
     else
-        assert_output $'rank one\nrank zero'
+        assert_output $'one\nzero'
     fi
 }
 
