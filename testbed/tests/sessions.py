@@ -20,7 +20,7 @@ WAITED = re.compile(r"srun: job \d+ (queued and waiting for|has been allocated) 
 VARIES = [
     (r"Debian GNU/Linux (\d+ \(\w+\)|\w+/sid)", "DEBIAN"),
     # The nodes'; 3.x is that of an image.
-    (r"MPICH Version: [4-9]\.[0-9.]+", "MPICH VERSION"),
+    (r"MPICH Version: *[4-9]\.[0-9.]+", "MPICH VERSION"),
     (r"\b[0-9a-f]{64}\b", "HEX"),
     (r"\b[0-9a-f]{12}\b", "HEX"),
     (r"\b[0-9.]+ ?[kMG]?B\b", "SIZE"),
