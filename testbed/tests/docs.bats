@@ -23,3 +23,23 @@ sessions() {
 @test "the README's sessions are true" { sessions README.md; }
 @test "those of the users' guide are" { sessions docs/users.md; }
 @test "those of the administrators' guide are" { sessions docs/admins.md; }
+
+# blocks LANGUAGE: all that the administrators' guide has in it.
+blocks() { sed -n "/^\`\`\`$1\$/,/^\`\`\`\$/{/^\`\`\`/!p}" "$BATS_TEST_DIRNAME/../../docs/admins.md"; }
+
+@test "its program for the hash of a module says what a rank finds in SHIFTER_MODULES" {
+    on c1 cat "$CONFIG" >"$BATS_TEST_TMPDIR/shifter.toml"
+    run python3 -c "import hashlib, json, tomllib
+name = 'greeting'
+$(blocks python | sed "s|$CONFIG|$BATS_TEST_TMPDIR/shifter.toml|")"
+    assert_output --regexp '^greeting@[0-9a-f]{12}$'
+    assert_output "$(alice 'srun --image=debian:12 --module=greeting printenv SHIFTER_MODULES')"
+}
+
+@test "its modules are modules" {
+    [[ $(blocks toml | grep -c '^\[modules\.[a-z]*\]') == 2 ]]
+    { printf '[store]\npath = "/shared/shifter"\n'; blocks toml; } | on c1 sh -c 'mkdir -p /etc/shifter-docs; cat >/etc/shifter-docs/shifter.toml'
+    run on c1 shifterimg --config /etc/shifter-docs/shifter.toml doctor
+    on c1 rm -r /etc/shifter-docs
+    assert_line --regexp '^ok +configuration .*every key known$'
+}

@@ -42,3 +42,27 @@ with_examples() {
     grep -qx 'required shifter.so' "$EXAMPLES/plugstack.conf"
     [[ $(grep -cv '^#' "$EXAMPLES/plugstack.conf") == 1 ]]
 }
+
+# --- and out again ---
+
+teardown_file() { on ctl grep -q shifter.so /etc/slurm/plugstack.conf || slurm_with ''; }
+
+@test "without our lines in Slurm's configuration nothing of us is left, and with them all is as before" {
+    for node in ctl "${NODES[@]}"; do
+        on "$node" sed -i '/shifter\.so/d; /^JobSubmitPlugins=/d' /etc/slurm/plugstack.conf /etc/slurm/slurm.conf
+    done
+    on ctl restart-slurmctld
+    for node in "${NODES[@]}"; do
+        on "$node" restart-slurmd
+        on "$node" umount -l /run/shifter
+        run -1 on "$node" grep -E 'shifter\.so| /run/shifter' /proc/1/mountinfo "/proc/$(on "$node" pgrep -x slurmd)/maps"
+    done
+    eventually 30 nodes_are_idle
+    run alice 'srun -N2 hostname | sort; srun --image=tiny:1 true'
+    assert_line --index 0 c1
+    assert_line --index 1 c2
+    assert_output --partial "unrecognized option '--image=tiny:1'"
+    slurm_with ''
+    run alice 'srun -N2 --image=tiny:1 echo in again'
+    assert_output $'in again\nin again'
+}

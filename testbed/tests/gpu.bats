@@ -56,6 +56,18 @@ teardown() {
     assert_output --partial 'libcuda.so.1: cannot open shared object file'
 }
 
+@test "an image's own, later libraries of CUDA take the place of the node's, if I say where they are" {
+    gpu
+    # At the place where NVIDIA's package has them.
+    sed s/12040/12080/ "$BATS_FILE_TMPDIR/cuda.c" | as alice sh -c 'mkdir -p compat && gcc -shared -fPIC -Wl,-soname,libcuda.so.1 -o compat/libcuda.so.1 -xc - && ln -sf libcuda.so.1 compat/libcuda.so'
+    run alice 'SHIFTERENV_LD_LIBRARY_PATH=/usr/local/cuda/compat srun -N2 --image=sci:1 --volume=$HOME/compat:/usr/local/cuda/compat --module=gpu python3 -c "$1" | sort | uniq -c | tr -s " "
+        srun --image=sci:1 --volume=$HOME/compat:/usr/local/cuda/compat --module=gpu python3 -c "$1"; rm -r compat' "$DLOPEN"
+    assert_output ' 2 libcuda.so 0 12080
+ 2 libcuda.so.1 0 12080
+libcuda.so.1 0 12040
+libcuda.so 0 12040'
+}
+
 @test "the spec's files, links and variables are there, and the image's own libraries as before" {
     gpu
     run alice 'srun --image=sci:1 --module=gpu sh -c "

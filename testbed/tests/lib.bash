@@ -80,7 +80,8 @@ slurm_with() {
     for node in ctl "${NODES[@]}"; do
         on "$node" bash -c 'cd /etc/slurm
             if [[ $1 ]]; then
-                [[ ! -e local.conf || -e local.conf.saved ]] || mv local.conf local.conf.saved
+                # What the site has is kept, not what this test or its file has put there before.
+                [[ ! -e local.conf ]] || grep -qx "# of a test" local.conf || mv local.conf local.conf.saved
                 printf "%s\n" "# of a test" "$1" >local.conf
             else
                 rm -f local.conf

@@ -19,7 +19,7 @@ setup_file() {
     done
 }
 teardown_file() {
-    alice 'rm -r own; shifterimg rm user:alice/musl:1'
+    alice 'rm -r own; shifterimg rm user:alice/musl:1; shifterimg rm user:alice/same:1'
     for node in c1 c2; do on $node rm -r /opt/own; done
 }
 teardown() { restore_config; }
@@ -106,7 +106,9 @@ own_module() { configure '$ a [modules.own]\n'"${1-ldcache = [\"/opt/site/own\"]
  2 alice
  2 $hosts"
     # One that has the nodes' already keeps its own.
-    run alice 'srun --image=debian:12 --module=glibc sh -c "grep -c /libc.so /proc/self/mountinfo || true"'
+    alice 'cd own; mkdir -p same/bin same/lib64 same/usr/lib/x86_64-linux-gnu; cp /bin/busybox same/bin/sh; ln -s sh same/bin/grep
+        cp /lib64/ld-linux-x86-64.so.2 same/lib64/; cp /usr/lib/x86_64-linux-gnu/lib{c.so.6,resolv.so.2} same/usr/lib/x86_64-linux-gnu/; shifterimg import --quiet dir:same same:1'
+    run alice 'srun --image=user:alice/same:1 --module=glibc sh -c "grep -c /libc.so /proc/self/mountinfo || true"'
     assert_output 0
 }
 

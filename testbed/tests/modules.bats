@@ -1,4 +1,4 @@
-# --module: mounts and variables that the site has prepared. The environment's order is in guide.bats.
+# --module: mounts and variables that the site has prepared. The environment's order is in environment.bats.
 load lib
 
 setup_file() { alice 'mkdir -p mod && echo mine >mod/file'; }

@@ -1,14 +1,15 @@
-# The modules of slurm-conf-examples/shifter.toml, as they stand there: `cvmfs` and `slurm`.
+# The modules of slurm-conf-examples/shifter.toml, as they stand there: `cvmfs`, `slurm` and `mpich`.
 load lib
 
 EXAMPLES=$BATS_TEST_DIRNAME/../../slurm-conf-examples
 
-# install NAME: the example module NAME, on all nodes, without its "#".
+# install NAME: the example module NAME, on all nodes, without its "#". It replaces the testbed's own of that name, which
+# is the last of its file.
 install_module() {
     local text node
-    text=$(sed -n "/^#\[modules\.$1\]/,/^\$/s/^#//p" "$EXAMPLES/shifter.toml")
+    text=$(sed -n "/^#\[modules\.$1\]/,/^\$/s/^#\([^ ]\)/\1/p" "$EXAMPLES/shifter.toml")
     for node in ctl "${NODES[@]}"; do
-        configure '' "$node"
+        configure "/^\[modules\.$1\]/,\$ d" "$node"
         on "$node" sh -c 'printf "\n%s\n" "$2" >>"$1"' - "$CONFIG" "$text"
     done
 }
@@ -104,4 +105,37 @@ SCRIPT
     run alice 'srun -w c1 --image=tiny:1 --module=slurm sh -c "srun --overlap --image=tny:1 true; echo exit \$?"'
     assert_output --partial '--image=tny:1: no such image in the store'
     assert_line 'exit 1'
+}
+
+# --- mpich ---
+
+@test "mpich: the nodes' library, its Fortran and C++ interfaces and UCX are those that an image's programs find; two nodes" {
+    install_module mpich
+    # What the image has is replaced where it was, and UCX, which it lacks, is in a place of ours.
+    sums='cd /usr/lib/x86_64-linux-gnu; for name in libmpich.so.12 libmpichfort.so.12 libmpichcxx.so.12 libucp.so.0 libuct.so.0 libucs.so.0 libucm.so.0; do
+        [ -e $name ] || cd /.shifter/lib; sha256sum $name; done'
+    run alice 'srun --image=mpich:3.4 --module=mpich sh -c "$1"' "$sums"
+    assert_output "$(on c1 sh -c "$sums")"
+    assert_equal "${#lines[@]}" 7
+    run alice 'srun --image=mpich:3.4 --module=mpich sh -c "cd /usr/lib/x86_64-linux-gnu; for name in libmpich libmpichfort libmpichcxx; do
+        LD_TRACE_LOADED_OBJECTS=1 /lib64/ld-linux-x86-64.so.2 ./\$name.so.12; done"'
+    assert_line --partial '/.shifter/lib/libucp.so.0'
+    refute_output --partial 'not found'
+    run alice 'srun -N2 --mpi=pmi2 --image=mpich:3.4 --module=mpich ranks'
+    assert_line --partial 'all is right with 2 ranks and MPICH Version: '
+    refute_output --partial 'MPICH Version: 3.4'
+}
+
+@test "mpich: UCX finds its parts for a network, which it opens by itself" {
+    install_module mpich
+    run alice 'SHIFTERENV_LD_DEBUG=files srun -w c1 --mpi=pmi2 --image=mpich:3.4 --module=mpich ranks'
+    assert_line --regexp 'calling init: /opt/site/ucx/libuct_.*\.so'
+    assert_line --partial 'all is right with 1 ranks'
+}
+
+@test "mpich: a node without UCX is fine" {
+    install_module mpich
+    configure 's|"/usr/lib/x86_64-linux-gnu/ucx"|"/no/such/ucx"|' c1
+    run alice 'srun -w c1 --mpi=pmi2 --image=mpich:3.4 --module=mpich ranks -v'
+    assert_line --partial 'rank 0 of 1 on c1: MPICH Version: '
 }

@@ -124,6 +124,15 @@ SCRIPT
     [[ $(alice 'srun -w c1 readlink /proc/self/ns/mnt') == "$(on c1 readlink /proc/1/ns/mnt)" ]]
 }
 
+@test "any other word behind shifter.so in plugstack.conf is refused to who wants an image, as the site's fault" {
+    on ctl sed -i 's/^required .*shifter\.so$/& container-option/' /etc/slurm/plugstack.conf
+    run alice 'srun --image=tiny:1 true; echo "exit $?"; srun echo without'
+    assert_line 'exit 1'
+    assert_line --partial 'shifter.so has no such argument'
+    assert_line --partial 'This is a site problem'
+    assert_line without
+}
+
 @test "mpirun of the host is refused in a sentence, and goes on the host if I say so" {
     # As mpirun of Open MPI (4: orted, 5: prted) and of MPICH (hydra_pmi_proxy) starts its helpers in a Slurm job.
     alice 'for helper in orted prted hydra_pmi_proxy; do printf "#!/bin/sh\necho \"$helper ran \$*\"\n" >moving/$helper; done; chmod +x moving/*'
@@ -138,6 +147,40 @@ srun -Q --image=debian:12 "$PWD/moving/orted" typed by hand
 srun -Q ls "$PWD/moving/orted"
 SCRIPT
     assert_line --partial 'shifter: mpirun of the host cannot start ranks in an image: its orted is not in there'
-    assert_line --partial 'shifter: hint: start the program by srun'
+    # Open MPI's and MPICH's mpirun let nobody read what these say: it is told to who reads mpirun's own words.
+    assert_line --partial 'its prted is not in there'
+    assert_line --partial 'its hydra_pmi_proxy is not in there'
+    [[ $(count 'shifter: hint: start the program by srun') == 3 ]]
     [[ $(count 'exit 1') == 3 && $(count 'orted ran on the host') == 2 && $(count 'orted ran typed by hand') == 2 && $(count '/moving/orted') == 2 ]]
+}
+
+# open_mpi: the image's Open MPI for programs of the host, in moving/usr, with what it needs besides the C library.
+open_mpi() {
+    alice 'cd moving; srun --image=sci:1 bash -c "cd /; tar -c usr/bin/orte* usr/share/openmpi \
+        usr/lib/x86_64-linux-gnu/{openmpi/lib/openmpi3,libopen-{rte,pal}.so.*,libevent_{core,pthreads}-*,libhwloc.so.*,libpmix.so.*,libudev.so.*}" | tar -x'
+}
+
+@test "Open MPI's own mpirun is refused so on two nodes; on one it asks nobody, and runs the host's program on the host" {
+    open_mpi
+    script='#!/bin/bash
+cd moving; export OPAL_PREFIX=$PWD/usr LD_LIBRARY_PATH=$PWD/usr/lib/x86_64-linux-gnu PATH=$PWD/usr/bin:$PATH
+export OMPI_MCA_plm=^rsh # Nodes have no ssh here.
+orterun -n 2 ./a.out'
+    run batch -t 1 -N2 -n2 --image=debian:12 <<<"$script"
+    assert_failure
+    assert_line --partial 'shifter: mpirun of the host cannot start ranks in an image: its orted is not in there'
+    assert_line --partial 'shifter: hint: start the program by srun'
+    refute_output --partial 'hello from'
+    run batch -N1 -n2 --image=debian:12 <<<"$script"
+    assert_success
+    [[ $(count 'hello from') == 2 && $(count "$HERE") == 0 ]]
+    assert_line --partial 'note: the script runs on the host'
+}
+
+@test "mpirun of an image starts ranks inside, on one node, where the batch script is inside" {
+    configure '$ a [inside]\nbatch = "ask"' ctl c1 c2
+    for command in 'mpirun.openmpi -n 2 hello.openmpi' 'mpirun.mpich -launcher fork -n 2 hello.mpich'; do
+        run batch -t 1 -n2 --image=sci:1 --image-batch <<<$'#!/bin/sh\n'"$command"
+        assert_line 'rank 1 of 2, sum of ranks 1'
+    done
 }

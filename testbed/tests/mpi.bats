@@ -12,6 +12,9 @@ teardown_file() {
 }
 teardown() { restore_config; }
 
+# nodes_mpich: the version of the nodes' MPICH; Debian's may be 4.3.0+really4.2.1.
+nodes_mpich() { on c1 dpkg-query -W -f '${Version}' libmpich12 | sed 's/.*really//' | grep -o '^[0-9.]*'; }
+
 # all_is_right NODES RANKS LIBRARY: all ranks found each other, and whatever they tried was right.
 all_is_right() {
     assert_success
@@ -90,10 +93,12 @@ SCRIPT
 
 # --- what ranks find of Slurm ---
 
-@test "PMIx: each rank has its number, and the server's directory with its socket or address" {
-    run alice 'srun -N2 -n4 --ntasks-per-node=2 --mpi=pmix --image=debian:12 sh -c "echo rank \$PMIX_RANK; ls -d \"\$PMIX_SERVER_TMPDIR\"; test -O \"\$PMIX_SERVER_TMPDIR\" && echo mine" | sort'
+@test "PMIx: each rank has its number, the server's directory, and the address where the server answers" {
+    run alice 'srun -N2 -n4 --ntasks-per-node=2 --mpi=pmix --image=debian:12 bash -c "echo rank \$PMIX_RANK; ls -d \"\$PMIX_SERVER_TMPDIR\"; test -O \"\$PMIX_SERVER_TMPDIR\" && echo mine
+        address=\$(env | sed -n \"s|^PMIX_SERVER_URI.*tcp4://||p\" | head -n 1); exec 3<>/dev/tcp/\${address/:/\/} && echo answers" | sort'
     for rank in 0 1 2 3; do assert_line "rank $rank"; done
     assert_equal "$(count mine)" 4
+    assert_equal "$(count answers)" 4
     assert_equal "$(count /var/spool/slurmd/pmix.)" 4
 }
 
@@ -105,9 +110,27 @@ SCRIPT
 
 @test "PMIx keeps its files where I say" {
     for directory in /dev/shm /var/tmp; do
-        run alice 'SLURM_PMIX_TMPDIR=$1 srun -N2 --ntasks-per-node=2 --mpi=pmix --image=sci:1 mpi/ranks.openmpi' "$directory"
+        run alice 'SLURM_PMIX_TMPDIR=$1 srun -N2 --ntasks-per-node=2 --mpi=pmix --image=sci:1 sh -c "
+            find \$SLURM_PMIX_TMPDIR/spmix_appdir_*\$SLURM_JOB_ID.\$SLURM_STEP_ID -prune -user alice; exec mpi/ranks.openmpi"' "$directory"
         all_is_right 2 4 'Open MPI'
+        assert_equal "$(count "$directory/spmix_appdir_")" 4
     done
+}
+
+# Without the network or a file between: process_vm_readv, as MPI libraries do it for long messages. (Perl is in Debian's base.)
+@test "ranks of a node copy from each other's memory" {
+    run alice 'srun -w c1 -n2 --image=debian:12 perl -e "$1"' '
+        my ($mine, $dir, $me) = ("of rank $ENV{SLURM_PROCID}", "$ENV{HOME}/mpi/cma", $ENV{SLURM_PROCID});
+        # Who may read it: prctl(PR_SET_PTRACER, any), where the kernel asks for that (Yama).
+        syscall(157, 0x59616d61, -1, 0, 0, 0);
+        mkdir $dir; open F, ">", "$dir/new.$me"; print F "$$ ", unpack("J", pack("p", $mine)); close F; rename "$dir/new.$me", "$dir/$me";
+        my $other = "$dir/" . (1 - $me); select undef, undef, undef, 0.05 until -e $other;
+        open F, $other; my ($pid, $there) = split " ", <F>; my $got = "." x length $mine;
+        my ($here, $there_) = (pack("pJ", $got, length $mine), pack("JJ", $there, length $mine));
+        my $bytes = syscall(310, $pid + 0, $here, 1, $there_, 1, 0); print "$me has $got: $bytes $!\n";
+        open F, ">", "$dir/done.$me"; close F; select undef, undef, undef, 0.05 until -e "$dir/done." . (1 - $me)'
+    assert_line --regexp '^0 has of rank 1: 9'
+    assert_line --regexp '^1 has of rank 0: 9'
 }
 
 @test "where /tmp is memory of the image's own, PMIx works too" {
@@ -137,16 +160,17 @@ refused_for() {
     one_message
 }
 
-@test "--module=mpich: a program built with MPICH 3.4 in an image of 2021 runs with the nodes' 4.0, on two nodes" {
+@test "--module=mpich: a program built with MPICH 3.4 in an image of 2021 runs with the nodes' own, on two nodes" {
+    version=$(nodes_mpich)
     run alice 'srun -N2 --ntasks-per-node=2 --mpi=pmi2 --image=mpich:3.4 ranks -v'
     assert_equal "$(count 'MPICH Version: 3.4')" 4
     run alice 'srun -N2 --ntasks-per-node=2 --mpi=pmi2 --image=mpich:3.4 --module=mpich ranks -v'
-    assert_equal "$(count 'MPICH Version: 4.0')" 4
+    assert_equal "$(grep -c "MPICH Version: *$version" <<<"$output")" 4
     assert_line --regexp '^rank 3 of 4 on c2: '
     run alice 'srun -N2 --mpi=pmi2 --image=mpich:3.4 --module=mpich ranks'
-    all_is_right 2 2 'MPICH Version: 4\.0'
+    all_is_right 2 2 "MPICH Version: *$version"
     run alice 'srun -N1 -n2 --mpi=pmi2 --image=mpich:3.4 --module=mpich ranks'
-    all_is_right 1 2 'MPICH Version: 4\.0'
+    all_is_right 1 2 "MPICH Version: *$version"
 }
 
 @test "… and the rest of the image is as it was" {
@@ -154,9 +178,9 @@ refused_for() {
     assert_output $'bullseye\n42'
 }
 
-@test "… an image with the MPICH that the nodes have keeps working, and so does its Open MPI" {
+@test "… an image with the MPICH of Debian 12, which is the nodes' or older, keeps working, and so does its Open MPI" {
     run alice 'srun -N2 --mpi=pmi2 --image=sci:1 --module=mpich mpi/ranks.mpich'
-    all_is_right 2 2 'MPICH Version: 4\.0'
+    all_is_right 2 2 "MPICH Version: *$(nodes_mpich)"
     run alice 'srun -N2 --mpi=pmix --image=sci:1 --module=mpich mpi/ranks.openmpi'
     all_is_right 2 2 'Open MPI'
 }
@@ -178,5 +202,5 @@ refused_for() {
 @test "… and without glibc = true one with an older glibc" {
     configure '/^glibc = true$/d'
     refused_for mpich:3.4 " does not suit this image: the host's lib"
-    assert_output --partial 'needs glibc 2.34, and the image has glibc 2.3'
+    assert_output --regexp 'needs glibc 2\.[0-9]+, and the image has glibc 2\.31'
 }

@@ -9,7 +9,7 @@ PROGRAMS=(Prolog Epilog PrologSlurmctld EpilogSlurmctld SrunProlog SrunEpilog Ta
 programs() { local name; for name in "${PROGRAMS[@]}"; do echo "$name=$SITE/$name"; done; }
 
 setup_file() {
-    # All are one: it says its name, where it is, as whom, and which image it was told of.
+    # All are one: it says its name, where it is, as whom, and which image and volumes it was told of.
     on ctl bash -s <<END
 mkdir -p $SITE && cd $SITE && install -m 666 /dev/null said
 cat >program <<'PROGRAM'
@@ -17,7 +17,7 @@ cat >program <<'PROGRAM'
 PATH=/usr/bin:/bin
 name=\$(basename "\$0")
 [ -e /.shifter ] && where=inside || where=outside
-echo "\$name \$where as \$(id -un) \${SPANK_SHIFTER_IMAGE%%@*}" >>$SITE/said
+echo "\$name \$where as \$(id -un) \${SPANK_SHIFTER_IMAGE%%@*} \$SPANK_SHIFTER_VOLUME" >>$SITE/said
 [ \$name != TaskProlog ] || printf '%s\n' 'export OF_THE_SITE=value' 'unset LOST' 'print printed by the site'
 PROGRAM
 chmod 755 program
@@ -43,9 +43,9 @@ said_with() {
 }
 both_epilogs() { [[ $(on ctl grep -cE '^Epilog(Slurmctld)? ' "$SITE/said") == 2 ]]; }
 
-@test "the site's Prologs and Epilogs run on the host and are told the image; its TaskProlog runs inside" {
-    run said_with --image=debian:12
-    name=docker:docker.io/library/debian:12
+@test "the site's Prologs and Epilogs run on the host and are told the request; its TaskProlog runs inside" {
+    run said_with --image=debian:12 --volume=/shared:/mnt:ro
+    name='docker:docker.io/library/debian:12 /shared:/mnt:ro'
     assert_output "Epilog outside as root $name
 EpilogSlurmctld outside as slurm $name
 Prolog outside as root $name
