@@ -51,11 +51,13 @@ impl Inside {
         let asked = request.image();
         // An image of the node's own has no digest.
         let digest = asked.digest().map_or_else(|| asked.name(), ToString::to_string);
-        let mut about =
-            vec![(RUNTIME, "1".to_owned()), (IMAGE, digest), (IMAGE_REQUEST, asked.name())];
-        if !modules.is_empty() {
-            about.push((MODULES, provenance::definitions(&modules)));
-        }
+        let used = (!modules.is_empty()).then(|| provenance::definitions(&modules));
+        let about = [
+            (RUNTIME, Some("1".to_owned())),
+            (IMAGE, Some(digest)),
+            (IMAGE_REQUEST, Some(asked.name())),
+            (MODULES, used),
+        ];
         let environment = Environment::new(info, changes, site, &about);
         let directory = directory(info, request, site)?;
         // A script is not a command of the image's.

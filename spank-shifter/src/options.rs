@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 
 use slurm::spank::{Argument, Context, Given, Opt, Spank, StepId};
-use udi::{Error, Result, Texts, Word};
+use udi::{Error, Result, Texts, Word, after_none};
 
 use crate::{component, pyxis};
 
@@ -76,7 +76,8 @@ pub(crate) struct Options {
 
 impl Options {
     /// Notes one occurrence of an option. Volumes and modules accumulate; Slurm may repeat an
-    /// occurrence, which adds nothing.
+    /// occurrence, which adds nothing. `--module=none` takes back the modules before it, so that a
+    /// command line can do without those of a script.
     pub(crate) fn take(&mut self, name: &str, value: &str) -> Result<()> {
         if name == DRY_RUN {
             self.dry_run = true;
@@ -102,12 +103,17 @@ impl Options {
         let text = match (word.is_flag(), separator, self.texts.get(word)) {
             (true, _, _) => "1".to_owned(),
             (_, Some(separator), Some(before)) => {
-                match before.split(separator).any(|one| one == value) {
+                let is_repeated = before.split(separator).any(|one| one == value);
+                match is_repeated && value != "none" {
                     true => before.to_owned(),
                     false => format!("{before}{separator}{value}"),
                 }
             }
             _ => value,
+        };
+        let text = match word {
+            Word::Module => after_none(&text),
+            _ => text,
         };
         self.texts.set(word, Some(text));
         Ok(())
@@ -228,6 +234,20 @@ mod tests {
         assert_eq!(twice.texts.text(Word::Volume), "/a:/b;/c:/d");
         let images = options(&[("image", "a"), ("image", "b")]);
         assert_eq!(images.texts.text(Word::Image), "b");
+    }
+
+    #[test]
+    fn the_module_none_takes_back_those_before_it_and_not_those_behind_it() {
+        for (given, counts) in [
+            (&["a", "none"][..], "none"),
+            (&["none", "a"], "a"),
+            (&["none", "a", "none"], "none"),
+            (&["a,none", "a"], "a"),
+            (&["a", "none", "b", "a", "none", "b"], "b"),
+        ] {
+            let given: Vec<_> = given.iter().map(|names| ("module", *names)).collect();
+            assert_eq!(options(&given).texts.text(Word::Module), counts, "{given:?}");
+        }
     }
 
     #[test]

@@ -33,6 +33,21 @@ SCRIPT
     assert_output 'only in the image'
 }
 
+@test "sbatch's options come after those of #SBATCH lines: the last image counts, volumes add up, --module=none takes back" {
+    run batch --image=debian:12 --module=none --volume=/shared:/b <<'SCRIPT'
+#!/bin/bash
+#SBATCH --image=tiny:1 --module=greeting --volume=/home:/a
+srun sh -c 'echo "$SHIFTER_IMAGEREQUEST greeting: $GREETING"; ls -d /a/alice /b/scratch'
+srun --module=none --module=greeting sh -c 'echo "greeting: $GREETING"'
+srun --module=greeting,none sh -c 'echo "greeting: $GREETING"'
+SCRIPT
+    assert_output 'docker:docker.io/library/debian:12 greeting: 
+/a/alice
+/b/scratch
+greeting: hello from the site
+greeting: '
+}
+
 @test "a step may have another image, and the next step has the job's again" {
     run batch --image=debian:12 <<'SCRIPT'
 #!/bin/bash

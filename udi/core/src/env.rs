@@ -62,12 +62,12 @@ fn images_own(name: &str) -> bool {
 
 impl Environment {
     /// For `image` at `site`. `modules` are the changes of modules, in order; `about` is what is
-    /// said of the image, and nobody can change.
+    /// said of the image, or that nothing is, and nobody can change.
     pub fn new<'a>(
         image: &ImageInfo,
         modules: impl IntoIterator<Item = &'a EnvConfig>,
         site: &'a Config,
-        about: &[(&str, String)],
+        about: &[(&str, Option<String>)],
     ) -> Self {
         let strip = site.environment.strip.clone().unwrap_or_else(|| vec!["LD_*".into()]);
         let own = image.variables().filter(|(name, _)| images_own(name));
@@ -77,8 +77,10 @@ impl Environment {
         for changes in modules.into_iter().chain([&site.environment]) {
             environment.add(changes);
         }
-        let about = about.iter().map(|(name, text)| (*name, Change::Set(text.clone())));
-        environment.last.extend(about.map(|(name, change)| (name.to_owned(), change)));
+        for (name, text) in about {
+            let change = text.clone().map_or(Change::Unset, Change::Set);
+            environment.last.insert((*name).to_owned(), change);
+        }
         environment
     }
 
@@ -185,6 +187,9 @@ mod tests {
     use proptest::prelude::*;
     use std::path::Path;
 
+    const ABOUT: [(&str, Option<&str>); 2] =
+        [("SHIFTER_RUNTIME", Some("1")), ("SHIFTER_MODULES", None)];
+
     fn site(environment: &str) -> Config {
         let text = format!("[store]\npath = \"/x\"\n{environment}");
         Config::parse(&text, Path::new("shifter.toml")).unwrap()
@@ -194,7 +199,12 @@ mod tests {
         let image =
             ImageInfo { env: image.iter().map(|e| e.to_string()).collect(), ..Default::default() };
         let modules = site.modules.values().map(|module| &module.env);
-        Environment::new(&image, modules, site, &[("SHIFTER_RUNTIME", "1".into())])
+        Environment::new(
+            &image,
+            modules,
+            site,
+            &ABOUT.map(|(name, text)| (name, text.map(String::from))),
+        )
     }
 
     fn variables<'a>(pairs: &[(&'a str, &'a str)]) -> Variables<'a> {
@@ -291,6 +301,18 @@ mod tests {
         assert_eq!(env["LD_LIBRARY_PATH"], "/opt/mpi/lib");
         assert!(!env.contains_key("GONE"));
         assert_eq!(env["SHIFTER_RUNTIME"], "1");
+    }
+
+    #[test]
+    fn nobody_else_says_what_is_said_of_the_image() {
+        let site = site(
+            "[environment]\nset = { SHIFTER_RUNTIME = \"0\", SHIFTER_MODULES = \"s@1\" }
+             [modules.m.env]\nappend = { SHIFTER_MODULES = \"m@1\" }",
+        );
+        let job = [("SHIFTER_MODULES", "j@1"), ("SHIFTERENV_SHIFTER_MODULES", "u@1")];
+        let env = inside(&job, &["SHIFTER_RUNTIME=2"], &site);
+        assert_eq!(env["SHIFTER_RUNTIME"], "1");
+        assert!(!env.contains_key("SHIFTER_MODULES"), "{env:?}");
     }
 
     #[test]

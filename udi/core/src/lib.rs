@@ -43,7 +43,7 @@ pub use info::ImageInfo;
 pub use ldcache::{Entry as LdcacheEntry, LoaderCache, Malformed};
 pub use libc_abi::{GLIBC, Machine, Platform, Version, is_glibc};
 pub use libraries::{Ldcache, Library, Replacement};
-pub use module::{Definition, Module, select as select_modules};
+pub use module::{Definition, Module, after_none, select as select_modules};
 pub use path::GuestPath;
 pub use plan::{
     Base, CachePlan, Facts, Flags, HostDevice, Mount, Origin, Plan, Rights, SiteFile, Source,

@@ -122,6 +122,18 @@ impl Module {
     }
 }
 
+/// What counts of a list of modules, with `,` between: `none` takes away those that stand before
+/// it, and remains only if none is behind it.
+pub fn after_none(list: &str) -> String {
+    let names: Vec<&str> = list.split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
+    let none = names.iter().rposition(|name| *name == "none");
+    match none.and_then(|none| names.get(none + 1..)) {
+        None => names.join(","),
+        Some([]) => "none".into(),
+        Some(behind) => behind.join(","),
+    }
+}
+
 /// The modules a job gets, in order: the asked ones each preceded by what they require, or
 /// the site's defaults if none was asked for; `none` switches the defaults off.
 pub fn select(asked: &[String], site: &BTreeMap<String, Module>) -> Result<Vec<String>> {
@@ -200,6 +212,20 @@ mod tests {
         assert_eq!(chosen(&["none"]).unwrap(), [""; 0]);
         assert_eq!(chosen(&["none", "mpich"]).unwrap(), ["mpich"]);
         assert_eq!(chosen(&["mpich"]).unwrap(), ["mpich"]);
+    }
+
+    #[test]
+    fn none_takes_away_what_stands_before_it() {
+        for (list, counts) in [
+            ("", ""),
+            ("a, b", "a,b"),
+            ("a,none,", "none"),
+            ("none,a", "a"),
+            ("a,none,b,none ,c", "c"),
+            ("nonesuch", "nonesuch"),
+        ] {
+            assert_eq!(after_none(list), counts);
+        }
     }
 
     #[test]

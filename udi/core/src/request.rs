@@ -4,7 +4,7 @@ mod policy;
 
 use crate::{
     Batch, Config, Digest, Error, GuestPath, Hook, ImageRef, Module, Result, Size, Texts, Volume,
-    What, Word, Workdir, select_modules,
+    What, Word, Workdir, after_none, select_modules,
 };
 pub(crate) use policy::{ELSEWHERE, cache_directory, check_source, protected, protecting};
 use policy::{batch, check_image, check_volume, flag, start, writable};
@@ -66,8 +66,8 @@ impl Request {
             "" => Vec::new(),
             list => Volume::in_order(Volume::parse_list(list, site)?)?,
         };
-        let asked = texts.text(Word::Module).split(',').map(str::trim);
-        let modules = asked.filter(|m| !m.is_empty()).map(str::to_owned).collect();
+        let asked = after_none(texts.text(Word::Module));
+        let modules = asked.split(',').filter(|m| !m.is_empty()).map(str::to_owned).collect();
         let writable = writable(texts.text(Word::Writable), site)?;
         let batch = batch(texts.text(Word::Batch), site)?;
         let entrypoint = flag(Word::Entrypoint, texts.text(Word::Entrypoint))?;

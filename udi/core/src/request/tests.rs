@@ -171,6 +171,8 @@ fn defaults_of_the_site_come_along_unless_modules_are_named() {
     assert_eq!(names(""), ["gpu"]);
     assert_eq!(names("none"), [""; 0]);
     assert_eq!(names("mpich"), ["mpich"]);
+    assert_eq!(names("mpich,none"), [""; 0]);
+    assert_eq!(names("gpu,none,mpich"), ["mpich"]);
 }
 
 proptest! {
@@ -178,7 +180,7 @@ proptest! {
     fn the_environment_carries_the_request_exactly(
         image in "x[a-z]{0,4}(:[a-z0-9]{1,4})?",
         targets in proptest::collection::btree_set("/(mnt|x|y z|é:)/[a-z;]{1,3}", 0..4),
-        module in prop::sample::select(vec!["", "mpich", "gpu,mpich", "none"]),
+        module in prop::sample::select(vec!["", "mpich", "gpu,mpich", "none", "gpu,none,mpich"]),
     ) {
         let escape = |path: &str| path.replace(';', "\\;").replace(':', "\\:");
         let volumes: Vec<String> =
