@@ -26,10 +26,15 @@ value_of() {
     assert_output $'HOSTED=2\nLD_X=3\nPMI_RANK=0\nHOSTED=2\nLD_X=3\nPMI_RANK=1' || assert_output $'HOSTED=2\nLD_X=3\nPMI_RANK=1\nHOSTED=2\nLD_X=3\nPMI_RANK=0'
 }
 
-@test "2: the image's variables win over the job's, but do not say who I am" {
-    [[ $(value_of IMAGE_SAYS IMAGE_SAYS=job --) == hello ]]
-    [[ $(value_of HOME --) == /home/alice ]]
-    [[ $(value_of USER --) == alice ]]
+@test "2: the image's variables win over the job's, but do not say who I am, what the job is, or which GPUs it has" {
+    made_image posing
+    run alice 'cd /shared; IMAGE_SAYS=job CUDA_VISIBLE_DEVICES=3 srun --mpi=pmi2 --image=user:alice/posing:1 env'
+    alice 'shifterimg rm user:alice/posing:1'
+    # It says "image" of each name in the table.
+    assert_equal "$(grep '=image$' <<<"$output")" IMAGE_SAYS=image
+    for line in HOME=/home/alice USER=alice LOGNAME=alice SHELL=/bin/bash PWD=/shared SLURM_PROCID=0 PMI_RANK=0 CUDA_VISIBLE_DEVICES=3 SHIFTER_RUNTIME=1; do
+        assert_line "$line"
+    done
 }
 
 @test "2: an image without a PATH, and one with empty values and equals signs in them" {
@@ -59,6 +64,20 @@ site<:a<:>b:>site b new []
 site<:a<:>b:>site b new []'
 }
 
+# odd:1 has ODD=yes and EMPTY=.
+@test "4 and 5: prepending and appending to what the image has, an empty value too, to mine, to what is set, and to nothing" {
+    for table in modules.m.env environment; do
+        configure '$ a ['$table']\nset = { SET = "set" }\nprepend = { ODD = "before", EMPTY = "before", SET = "before" }\nappend = { ODD = "after", NEW = "after" }' ctl c1 c2
+        [[ $table == modules.* ]] && module=m || module=none
+        run alice 'for mine in ODD IGNORED; do
+                env SET=job SHIFTERENV_$mine=mine srun --image=odd:1 --module=$1 sh -c "echo \$ODD \$EMPTY \$SET \$NEW"
+            done' $module
+        assert_output 'before:mine:after before before:set after
+before:yes:after before before:set after'
+        restore_config
+    done
+}
+
 @test "5: the site has the last word" {
     configure '$ a [environment]\nset = { GREETING = "the last word" }\nunset = ["MINE"]' ctl c1 c2
     [[ $(value_of GREETING -- --module=greeting) == 'the last word' ]]
@@ -67,9 +86,14 @@ site<:a<:>b:>site b new []'
 }
 
 @test "6: a rank can tell which image it is in, whatever anybody else says" {
-    [[ $(value_of SHIFTER_RUNTIME SHIFTER_RUNTIME=0 SHIFTERENV_SHIFTER_RUNTIME=0 --) == 1 ]]
-    [[ $(value_of SHIFTER_IMAGE --) == "$(alice 'shifterimg lookup debian:12')" ]]
-    [[ $(value_of SHIFTER_IMAGEREQUEST --) == docker:docker.io/library/debian:12 ]]
+    configure '$ a [environment]\nset = { SHIFTER_RUNTIME = "0", SHIFTER_IMAGE = "site" }\nunset = ["SHIFTER_IMAGEREQUEST"]\nappend = { SHIFTER_MODULES = "site" }\n[modules.lies.env]\nset = { SHIFTER_IMAGE = "module", SHIFTER_MODULES = "module" }' ctl c1 c2
+    run alice 'export SHIFTER_RUNTIME=0 SHIFTERENV_SHIFTER_RUNTIME=0 SHIFTERENV_SHIFTER_IMAGE=lie SHIFTERENV_SHIFTER_IMAGEREQUEST=lie SHIFTER_MODULES=lie SHIFTERENV_SHIFTER_MODULES=lie
+        for module in none lies; do
+            srun --image=debian:12 --module=$module sh -c "echo \$SHIFTER_RUNTIME \$SHIFTER_IMAGE \$SHIFTER_IMAGEREQUEST \${SHIFTER_MODULES-unset}" | sed "s/@[0-9a-f]*\$/@…/"
+        done'
+    told="1 $(alice 'shifterimg lookup debian:12') docker:docker.io/library/debian:12"
+    assert_output "$told unset
+$told lies@…"
 }
 
 @test "7: what a TaskProlog exports and unsets comes last, and each rank has its own" {

@@ -110,19 +110,20 @@ libcuda.so 0 12040'
 
 @test "nothing of the image or the vendor is run as root for it: neither ldconfig nor a hook" {
     gpu
-    # An image whose ldconfig would tell.
-    alice 'mkdir -p tell/bin tell/sbin tell/etc tell/usr/lib; cd tell; srun --image=tiny:1 cat /bin/busybox >bin/busybox; chmod 755 bin/busybox
-        for name in sh touch id ls cat true; do ln -sf busybox bin/$name; done
+    # An image whose ldconfig would tell, and whose loader reads a cache that it does not have.
+    alice 'mkdir -p tell/bin tell/sbin tell/etc tell/usr/lib tell/lib64; cd tell; cp /lib64/ld-linux-x86-64.so.2 lib64; srun --image=tiny:1 cat /bin/busybox >bin/busybox; chmod 755 bin/busybox
+        for name in sh touch id ls cat grep true; do ln -sf busybox bin/$name; done
         printf "#!/bin/sh\ntouch /tmp/ldconfig-ran-by-\$(id -u)\n" >sbin/ldconfig; chmod 755 sbin/ldconfig
         shifterimg import -q dir:. tell:1; cd; rm -r tell'
-    run alice 'srun -w c1 --image=user:alice/tell:1 --module=gpu sh -c "/sbin/ldconfig; ls /tmp/ldconfig-ran* /usr/lib/x86_64-linux-gnu; rm -f /tmp/ldconfig-ran*"'
+    run alice 'srun -w c1 --image=user:alice/tell:1 --module=gpu sh -c "/sbin/ldconfig; ls /tmp/ldconfig-ran* /usr/lib/x86_64-linux-gnu; rm -f /tmp/ldconfig-ran*; grep -q libcuda.so.1 /etc/ld.so.cache && echo the cache is made"'
     # The rank's own run tells, and is the only one that does.
     assert_output '/tmp/ldconfig-ran-by-1001
 
 /usr/lib/x86_64-linux-gnu:
 libcuda.so
 libcuda.so.1
-libcuda.so.550.54.15'
+libcuda.so.550.54.15
+the cache is made'
     run on c1 bash -c 'ls /run/hook-ran /tmp/ldconfig-ran*; true'
     refute_line --regexp '^/'
 }

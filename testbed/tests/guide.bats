@@ -15,7 +15,9 @@ teardown() { restore_config; }
 }
 
 @test "the entrypoint, user and working directory of the image are not used" {
-    run alice 'cd guide && srun --image=debian:12 sh -c "pwd; id -un"'
+    # It has all three: ["/bin/sh", "-c"], 65534, /names.
+    made_image posing
+    run alice 'cd guide && srun --image=user:alice/posing:1 sh -c "readlink /proc/self/cwd; id -un"; shifterimg rm user:alice/posing:1 >/dev/null'
     assert_output $'/home/alice/guide\nalice'
 }
 

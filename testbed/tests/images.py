@@ -1,5 +1,5 @@
 """images.py DIRECTORY: OCI layouts of the images that pull.bats and readable.bats push: what registries have and should not,
-and images that no other test has in the store. Same bytes at each run."""
+and images that no other test has in the store; and of an image that says what is not its to say. Same bytes at each run."""
 
 import random
 import shutil
@@ -54,6 +54,18 @@ def closed():
     return layer.bytes()
 
 
+class Posing(Layout):
+    """A layout whose image names a user, and sets what is not an image's to set."""
+
+    NAMES = """IMAGE_SAYS HOME USER LOGNAME SHELL PWD SLURM SLURM_PROCID SLURM_JOB_ID PMI_RANK PMIX_RANK SHIFTER_RUNTIME
+        SHIFTER_IMAGE SHIFTER_MODULES SHIFTERENV_X CUDA_VISIBLE_DEVICES ROCR_VISIBLE_DEVICES GPU_DEVICE_ORDINAL ZE_AFFINITY_MASK"""
+
+    def json(self, value, media_type, **more):
+        if "config" in media_type:
+            value["config"] |= {"User": "65534", "Env": [f"{name}=image" for name in self.NAMES.split()]}
+        return super().json(value, media_type, **more)
+
+
 def dangling():
     layer = Layer()
     layer.hardlink("etc/link", "etc/nothing")
@@ -74,6 +86,8 @@ def main(directory):
     image("closed", closed())
     image("dangling", note("before the link"), dangling())
     image("held", note("below the noise"), noise("held", 4 << 20))
+    posing = Posing(f"{directory}/posing")
+    posing.index("1", posing.image("amd64", [(base, "gzip")]))
     image("killed", note("below the noise"), noise("killed", 4 << 20))
 
     both = Layout(f"{directory}/both")

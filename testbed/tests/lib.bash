@@ -41,6 +41,13 @@ batch() {
         exit "$(scontrol show job "$job" | sed -n "s/.* ExitCode=\([0-9]*\):.*/\1/p")"' batch "$@"
 }
 
+# made_image NAME: alice's image user:alice/NAME:1, as images.py makes it.
+made_image() {
+    [[ -d $BATS_FILE_TMPDIR/oci ]] || python3 "$BATS_TEST_DIRNAME/images.py" "$BATS_FILE_TMPDIR/oci"
+    tar -C "$BATS_FILE_TMPDIR/oci" -c "$1" |
+        as alice sh -c 'mkdir made && tar -xC made && shifterimg import -q "oci:made/$1:1" "$1:1" >/dev/null; rm -r made' - "$1"
+}
+
 # count TEXT: on how many lines of the output the text stands.
 count() { grep -cF -- "$1" <<<"$output" || true; }
 

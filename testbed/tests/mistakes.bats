@@ -34,6 +34,14 @@ refused_by() {
 shifter: hint: shifterimg pull nope:1" --image=nope:1
 }
 
+@test "… so is one that SLURM_SHIFTER_IMAGE in my shell names" {
+    run alice 'SLURM_SHIFTER_IMAGE=nope:1 sbatch -J "$1" --wrap true; echo "exit $?"; squeue -h -t all -n "$1" -o "QUEUED %A"' "by-variable-$$"
+    assert_line 'exit 1'
+    refute_output --partial QUEUED
+    one_message
+    assert_output --partial 'nope:1: no such image in the store'
+}
+
 @test "a digest that is not in the store is not replaced by another image of the same name" {
     refused 'no such image' "--image=debian:12@sha256:$(printf '%064d' 0)"
 }

@@ -26,14 +26,12 @@ SCRIPT
 }
 
 @test "inside, what an old script asks of shifter is there already, or it is told what to write" {
-    run alice 'cd moving; for options in -v -eSHIFTER_IMAGEREQUEST=mine -w/bin "--image=tiny:1" "--volume=/a:/b" --module=mpich --clearenv --entrypoint; do
+    run alice 'cd moving; for options in -v -eSHIFTER_IMAGEREQUEST=mine "--image=tiny:1" "--volume=/a:/b" --module=mpich --clearenv --entrypoint; do
             echo "== $options"; srun -Q --image=debian:12 shifter $options $PWD/a.out 2>&1 | grep -v ^srun:; done'
     assert_output "== -v
 $HERE
 == -eSHIFTER_IMAGEREQUEST=mine
 hello from mine
-== -w/bin
-$HERE
 == --image=tiny:1
 shifter: --image=tiny:1: this step is in docker:docker.io/library/debian:12 already
 shifter: hint: choose the image by srun: srun --image=tiny:1 ./program
@@ -49,6 +47,8 @@ shifter: hint: give it to srun: srun --export=NONE ./program
 == --entrypoint
 shifter: --entrypoint: too late, for the program is in the image already
 shifter: hint: give it to srun: srun --image-entrypoint ./program"
+    run alice 'srun -Q --image=debian:12 shifter -w/usr pwd; srun -Q --image=debian:12 shifter --entrypoint=/bin/echo word'
+    assert_output $'/usr\nword'
 }
 
 @test "on the host of a job shifter has srun run it, once, with what an old script asked for" {

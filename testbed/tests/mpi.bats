@@ -102,6 +102,11 @@ SCRIPT
     assert_equal "$(count /var/spool/slurmd/pmix.)" 4
 }
 
+@test "PMIx: what I set for it reaches the ranks" {
+    run alice 'PMIX_MCA_gds=hash srun -n2 --mpi=pmix --image=debian:12 printenv PMIX_MCA_gds'
+    assert_output $'hash\nhash'
+}
+
 @test "PMI-2: each rank has its number, and an open socket to speak to Slurm" {
     run alice 'srun -N2 -n4 --ntasks-per-node=2 --mpi=pmi2 --image=debian:12 sh -c "echo \$PMI_RANK of \$PMI_SIZE; test -S /proc/self/fd/\$PMI_FD && echo a socket" | sort'
     for rank in 0 1 2 3; do assert_line "$rank of 4"; done

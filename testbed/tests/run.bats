@@ -164,6 +164,11 @@ load lib
     assert_output 'only in the image'
 }
 
+@test "empty ones ask for nothing" {
+    run alice 'SLURM_SHIFTER_IMAGE= SLURM_SHIFTER_VOLUME= srun -w c1 readlink /proc/self/ns/mnt'
+    assert_output "$(on c1 readlink /proc/1/ns/mnt)"
+}
+
 @test "without --image a step knows nothing of all this" {
     run alice 'srun -w c1 sh -c "readlink /proc/self/ns/mnt; env | grep SHIFTER || echo none"'
     assert_output "$(on c1 readlink /proc/1/ns/mnt)"$'\nnone'

@@ -6,7 +6,7 @@ setup_file() {
     alice 'mkdir -p slurm && cd slurm && printf "#!/bin/sh\nimage-only\necho \$0\n" >program && chmod +x program'
     # Slurm tells jobs of their time limit twice a minute: the last test looks at this one.
     alice 'cd slurm && sbatch -J in-slurm-bats -w c1 -n1 -t1 --signal=B:USR1@55 --image=debian:12 -o limit.out --wrap "
-        trap \"echo the script is told\" USR1; srun sh -c \"trap : TERM; sleep 40 & wait\" & wait; kill %1; wait"' >/dev/null
+        trap \"echo the script is told\" USR1; srun sh -c \"image-only; trap : TERM; sleep 40 & wait\" & wait; kill %1; wait"' >/dev/null
 }
 teardown_file() { alice 'scancel -n in-slurm-bats; rm -r slurm'; }
 teardown() { alice 'scancel -n held'; }
@@ -160,4 +160,6 @@ srun -n1 -N1 -w c1 image-only'
 @test "--signal=B:USR1@… before the time limit: the script is told, whose ranks are inside" {
     told() { on ctl grep -qx 'the script is told' /home/alice/slurm/limit.out; }
     eventually 60 told
+    run on ctl cat /home/alice/slurm/limit.out
+    assert_line 'only in the image'
 }

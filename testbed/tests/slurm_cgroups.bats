@@ -11,6 +11,11 @@ setup_file() {
             cp -p /etc/slurm/cgroup.conf /etc/slurm/cgroup.conf.saved
             printf "%s\n" ConstrainCores=yes ConstrainRAMSpace=yes ConstrainDevices=yes >>/etc/slurm/cgroup.conf' - "$HIERARCHIES"
     done
+    # Two devices, that Slurm gives to those who ask and lets nobody else open.
+    for node in ctl "${NODES[@]}"; do
+        on "$node" bash -c 'cd /etc/slurm; printf "Name=card File=/dev/%s\n" full random >gres.conf
+            sed -i.saved "s/^NodeName=.*/GresTypes=card\n& Gres=card:2/" slurm.conf.in'
+    done
     slurm_with 'TaskPlugin=task/cgroup,task/affinity
 SelectTypeParameters=CR_Core_Memory
 DefMemPerNode=500
@@ -18,8 +23,9 @@ JobAcctGatherType=jobacct_gather/cgroup
 JobAcctGatherFrequency=1'
 }
 teardown_file() {
-    for node in "${NODES[@]}"; do
-        on "$node" bash -c 'cd /etc/slurm; [[ ! -e cgroup.conf.saved ]] || mv cgroup.conf.saved cgroup.conf'
+    for node in ctl "${NODES[@]}"; do
+        on "$node" bash -c 'cd /etc/slurm; rm -f gres.conf
+            for file in cgroup.conf slurm.conf.in; do [[ ! -e $file.saved ]] || mv $file.saved $file; done'
     done
     slurm_with ''
 }
@@ -75,6 +81,19 @@ setup() {
     assert_line written
     assert_output --partial "'/dev/loop-control' for reading: Permission denied"
     refute_line 0
+}
+
+@test "devices that are given to jobs: the ones it asked for, and no other, though the file modes let everybody" {
+    opened() { alice 'srun -w c1 "$@" sh -c "for card in full random; do head -c1 /dev/\$card >/dev/null && echo opened \$card; done 2>&1; true"' "$@"; }
+    for cards in 1 2; do
+        run opened --gres=card:$cards --image=debian:12
+        assert_equal "$(count opened)" "$cards"
+        assert_equal "$(count 'Operation not permitted')" $((2 - cards))
+        assert_output "$(opened --gres=card:$cards)"
+    done
+    run opened --image=debian:12
+    assert_equal "$(count 'Operation not permitted')" 2
+    nothing_is_left "$before"
 }
 
 @test "what a rank leaves behind ends with its step" {

@@ -91,3 +91,13 @@ srun -Q --image-entrypoint 'readlink /proc/self/ns/mnt'
 SCRIPT
     [[ $(sort -u <<<"$output" | grep -c '^mnt:') == 1 && ${#lines[@]} == 3 ]]
 }
+
+@test "SLURM_SHIFTER_WORKDIR, …_ENTRYPOINT, …_WRITABLE and …_BATCH in my shell are the same as the options, which win" {
+    configure '$ a [inside]\nbatch = "ask"' ctl c1 c2
+    run alice 'export SLURM_SHIFTER_WORKDIR=/names SLURM_SHIFTER_ENTRYPOINT=1 SLURM_SHIFTER_WRITABLE=1M
+        srun --image=odd:1 "readlink /proc/self/cwd; echo written >new; cat new"; srun --image=odd:1 --image-workdir=/etc "readlink /proc/self/cwd"'
+    assert_output $'/names\nwritten\n/etc'
+    run alice 'printf "#!/bin/sh\necho script in \$SHIFTER_IMAGEREQUEST\n" >script
+        SLURM_SHIFTER_BATCH=1 sbatch -Q --wait --image=tiny:1 -o out script; cat out; rm script out'
+    assert_output 'script in docker:docker.io/library/tiny:1'
+}

@@ -121,7 +121,7 @@ srun --image=tiny:1 true && touch $SCRATCH/went-on-\$SLURM_JOB_ID")
 
 @test "after a requeue: the second run is like the first" {
     job=$(submitted -N2 --requeue --image=debian:12 <<<"#!/bin/bash
-[[ \$SLURM_RESTART_COUNT ]] && exec srun touch $SCRATCH/again-$BATS_TEST_NUMBER
+[[ \$SLURM_RESTART_COUNT ]] && exec srun sh -c 'image-only && touch $SCRATCH/again-$BATS_TEST_NUMBER'
 srun sh -c 'touch $SCRATCH/started; exec sleep 300'")
     started
     on ctl scontrol requeue "$job"
@@ -177,7 +177,7 @@ srun sh -c 'touch $SCRATCH/started; exec sleep 300'")
 
 @test "after a crash of the node: it comes back clean, and the job runs there again" {
     job=$(submitted -w c2 --requeue --image=debian:12 <<<"#!/bin/bash
-[[ \$SLURM_RESTART_COUNT ]] && exec srun sh -c 'cat /etc/os-release && touch $SCRATCH/again-$BATS_TEST_NUMBER'
+[[ \$SLURM_RESTART_COUNT ]] && exec srun sh -c 'image-only && touch $SCRATCH/again-$BATS_TEST_NUMBER'
 srun sh -c 'touch $SCRATCH/started; exec sleep 300'")
     started
     slurmd_of_c2() { on ctl scontrol show node c2 | grep -o 'SlurmdStartTime=[^ ]*'; }
