@@ -22,16 +22,19 @@ pub(crate) fn command(run: &Run) -> Result<Command, Refusal> {
             format!("give srun the image: srun --image={image} ./program"),
         ));
     }
-    let has_image = |name| var(name).is_ok_and(|image| !image.is_empty() && image != "none");
-    let of_job = ["SLURM_SHIFTER_IMAGE", "SHIFTER_IMAGE"].into_iter().any(has_image);
-    if run.image.is_none() && !of_job {
+    // What the job has asked for, else the user's default.
+    let names = |name| var(name).ok().filter(|image| !image.is_empty());
+    let of_job = names("SLURM_SHIFTER_IMAGE").or_else(|| names("SHIFTER_IMAGE"));
+    if run.image.is_none() && of_job.is_none_or(|image| image == "none") {
         return Err((
             "this job has no image".into(),
             "name one: shifter --image=NAME ./program, or srun --image=NAME ./program".into(),
         ));
     }
     let mut srun = Command::new("srun");
-    srun.args(options(run)).arg("--").args(run.words());
+    let exported = ["SRUN_EXPORT_ENV", "SLURM_EXPORT_ENV"].into_iter().find_map(|n| var(n).ok());
+    srun.args(options(run)).args(export(run, exported.as_deref()));
+    srun.arg("--").args(run.words());
     // Variables of the image's win over the job's, but not over these.
     srun.envs(run.env.iter().map(|(name, value)| (format!("SHIFTERENV_{name}"), value)));
     Ok(srun)
@@ -45,9 +48,6 @@ fn options(run: &Run) -> Vec<String> {
     options.extend(run.image.iter().map(|image| format!("--image={image}")));
     options.extend(run.volumes.iter().map(|volume| format!("--volume={volume}")));
     options.extend(run.modules.iter().map(|module| format!("--module={module}")));
-    if run.clear_env {
-        options.push("--export=NONE".into());
-    }
     if run.entrypoint == Some(None) {
         options.push("--image-entrypoint".into());
     }
@@ -55,6 +55,22 @@ fn options(run: &Run) -> Vec<String> {
         options.push(format!("--image-workdir={}", directory.as_deref().unwrap_or("image")));
     }
     options
+}
+
+/// What srun passes on: all, unless `--clearenv` or the job says otherwise ([srun(1)], `--export`);
+/// variables that were typed in any case.
+///
+/// [srun(1)]: https://slurm.schedmd.com/srun.html
+fn export(run: &Run, of_job: Option<&str>) -> Option<String> {
+    let of_job = of_job.filter(|text| *text != "ALL" && !text.starts_with("ALL,"));
+    let before = if run.clear_env { Some("NONE") } else { of_job };
+    let typed = run.env.iter().map(|(name, _)| format!("SHIFTERENV_{name}"));
+    let before = before?;
+    // NONE excludes names, and names exclude all others.
+    let kept = Some(before.to_owned()).filter(|text| !matches!(text.as_str(), "NONE" | "NIL"));
+    let names: Vec<String> = kept.into_iter().chain(typed).collect();
+    let names = if names.is_empty() { before.to_owned() } else { names.join(",") };
+    Some(format!("--export={names}"))
 }
 
 /// Whether a step of this id is one of srun's; Slurm's own have the largest numbers.
@@ -78,9 +94,29 @@ mod tests {
             words: vec!["./a.out".into()],
             ..Run::default()
         };
-        let expected = "--overlap -N1 -n1 --image=a:1 --volume=/a:/b --module=mpich --export=NONE \
+        let expected = "--overlap -N1 -n1 --image=a:1 --volume=/a:/b --module=mpich \
                         --image-entrypoint --image-workdir=image";
         assert_eq!(options(&run).join(" "), expected);
+        assert_eq!(export(&run, None).as_deref(), Some("--export=NONE"));
+    }
+
+    #[test]
+    fn a_variable_that_was_typed_is_passed_on_whatever_else_is_not() {
+        let run = |clear_env, env: &[&str]| Run {
+            clear_env,
+            env: env.iter().map(|name| ((*name).to_owned(), "1".to_owned())).collect(),
+            ..Run::default()
+        };
+        for (clear_env, env, of_job, expected) in [
+            (false, &["A"][..], None, None),
+            (false, &["A"], Some("ALL,X=1"), None),
+            (true, &["A", "B"], None, Some("--export=SHIFTERENV_A,SHIFTERENV_B")),
+            (true, &[], Some("X"), Some("--export=NONE")),
+            (false, &["A"], Some("NONE"), Some("--export=SHIFTERENV_A")),
+            (false, &["A"], Some("X,Y=1"), Some("--export=X,Y=1,SHIFTERENV_A")),
+        ] {
+            assert_eq!(export(&run(clear_env, env), of_job).as_deref(), expected);
+        }
     }
 
     #[test]

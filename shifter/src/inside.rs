@@ -38,9 +38,13 @@ pub(crate) fn command(run: &Run) -> Result<Command, Refusal> {
             format!("choose the image by srun: srun --image={image} ./program"),
         ));
     }
-    check("volume", &run.volumes, &var("SLURM_SHIFTER_VOLUME").unwrap_or_default(), ';')?;
-    let modules: Vec<String> = run.modules.iter().filter(|name| *name != "none").cloned().collect();
-    check("module", &modules, &var("SLURM_SHIFTER_MODULE").unwrap_or_default(), ',')?;
+    let volumes = var("SLURM_SHIFTER_VOLUME").unwrap_or_default();
+    let volumes: Vec<String> = volumes.split(';').map(plain).collect();
+    check("volume", &run.volumes, |volume| volumes.contains(&plain(volume)))?;
+    // Each with a hash behind it; the site's defaults and what modules require are among them.
+    let modules = var("SHIFTER_MODULES").unwrap_or_default();
+    let modules: Vec<&str> = modules.split(',').filter_map(|it| it.split('@').next()).collect();
+    check("module", &run.modules, |name| name == "none" || modules.contains(&name))?;
     for (is_asked, option, instead) in [
         (run.clear_env, "clearenv", "--export=NONE"),
         (run.entrypoint == Some(None), "entrypoint", "--image-entrypoint"),
@@ -64,15 +68,31 @@ pub(crate) fn command(run: &Run) -> Result<Command, Refusal> {
     Ok(command)
 }
 
-fn check(option: &str, asked: &[String], given: &str, separator: char) -> Result<(), Refusal> {
-    let is_given = |one: &&String| !given.split(separator).any(|had| had == one.as_str());
-    match asked.iter().find(is_given) {
+fn check(option: &str, asked: &[String], has: impl Fn(&str) -> bool) -> Result<(), Refusal> {
+    match asked.iter().find(|one| !has(one)) {
         None => Ok(()),
         Some(one) => Err((
             format!("--{option}={one}: this step does not have it"),
             format!("give it to srun or #SBATCH: srun --{option}={one} ./program"),
         )),
     }
+}
+
+/// A volume without the slashes that say nothing.
+fn plain(volume: &str) -> String {
+    let mut plain = String::new();
+    for letter in volume.chars() {
+        let is_idle = plain.ends_with('/') && plain.len() > 1 && !plain.ends_with(":/");
+        match letter {
+            '/' if plain.ends_with('/') => {}
+            ':' if is_idle => plain.replace_range(plain.len() - 1.., ":"),
+            letter => plain.push(letter),
+        }
+    }
+    if plain.ends_with('/') && !plain.ends_with(":/") {
+        plain.pop();
+    }
+    plain
 }
 
 /// Whether the image that somebody typed is the one that we are in: its full name is `here`.
@@ -85,6 +105,13 @@ fn is_same(typed: &str, here: &str, digest: &str) -> bool {
     }
     let plain = |name: &str| name.strip_prefix("docker:").unwrap_or(name).to_owned();
     let (mut typed, here) = (plain(typed), plain(here));
+    if let Some((name, of)) = typed.clone().split_once('@') {
+        // What the digest is of does not depend on the tag.
+        if of != digest {
+            return false;
+        }
+        typed = name.to_owned();
+    }
     if !typed.rsplit('/').next().is_some_and(|last| last.contains([':', '@'])) {
         typed.push_str(":latest");
     }
@@ -107,12 +134,15 @@ mod tests {
             "library/ubuntu:14.04",
             "id:sha256:aa",
             "id:aa",
+            "ubuntu:14.04@sha256:aa",
+            "docker:docker.io/library/ubuntu:14.04@sha256:aa",
         ] {
             assert!(same(typed, ubuntu), "{typed}");
         }
         for typed in ["ubuntu", "ubuntu:16.04", "bob/ubuntu:14.04", "buntu:14.04", "id:ab", ""] {
             assert!(!same(typed, ubuntu), "{typed}");
         }
+        assert!(!same("ubuntu:14.04@sha256:ab", ubuntu));
         assert!(!same("ubuntu:14.04", "docker:docker.io/bob/ubuntu:14.04"));
         assert!(same("nginx", "docker:docker.io/library/nginx:latest"));
         assert!(same("local:/srv/a", "local:/srv/a"));
@@ -121,9 +151,19 @@ mod tests {
     #[test]
     fn what_the_step_lacks_is_told() {
         let volumes = ["/a:/b".to_owned()];
-        check("volume", &volumes, "/x:/y;/a:/b", ';').unwrap();
-        let (what, hint) = check("volume", &volumes, "", ';').unwrap_err();
+        check("volume", &volumes, |volume| volume == "/a:/b").unwrap();
+        let (what, hint) = check("volume", &volumes, |_| false).unwrap_err();
         assert_eq!(what, "--volume=/a:/b: this step does not have it");
         assert!(hint.contains("srun --volume=/a:/b ./program"), "{hint}");
+    }
+
+    #[test]
+    fn slashes_that_say_nothing_make_no_other_volume() {
+        for same in ["/a/b:/c", "/a//b/:/c/", "//a/b:/c//"] {
+            assert_eq!(plain(same), "/a/b:/c");
+        }
+        assert_eq!(plain("/a/b:/c/:ro"), "/a/b:/c:ro");
+        assert_eq!(plain("/:/c"), "/:/c");
+        assert_eq!(plain("/a:/"), "/a:/");
     }
 }

@@ -36,6 +36,10 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Err((what, hint)) => {
+            // All ranks of a node would say the same.
+            if std::env::var("SLURM_LOCALID").is_ok_and(|rank| rank != "0") {
+                return ExitCode::FAILURE;
+            }
             eprintln!("shifter: {what}\nshifter: hint: {hint}");
             ExitCode::FAILURE
         }

@@ -26,14 +26,27 @@ pub(crate) struct Entrypoint {
 impl Entrypoint {
     pub(crate) fn of(info: &ImageInfo, request: &Request, spank: &Spank<'_>) -> Result<Self> {
         let words = info.entrypoint.clone();
-        if words.is_empty() {
+        // An empty word is docker's way to take away what the image below had.
+        if words.first().is_none_or(String::is_empty) {
             let image = request.image().name();
             return Err(Error::user(format!("--image-entrypoint: {image} has no entrypoint"))
                 .hint("leave the option out: the command then runs as it is"));
         }
+        if words.iter().any(|word| word.contains('\0')) {
+            return Err(Error::user("--image-entrypoint: the image's entrypoint is no command")
+                .hint("leave the option out, and name the command yourself"));
+        }
+        let command = spank.argv().map_err(slurm_refused)?;
+        if command.first().is_some_and(|program| program.as_bytes().ends_with(b"/")) {
+            // slurmstepd puts the name behind the first word, which is the entrypoint's then.
+            return Err(Error::user(
+                "--image-entrypoint: not with --bcast that names a directory, or nothing",
+            )
+            .hint("name the file: --bcast=/tmp/program"));
+        }
         let program = match Spank::can_prepend_argv() {
             true => None,
-            false if is_multi_prog(&spank.argv().map_err(slurm_refused)?) => {
+            false if is_multi_prog(&command) => {
                 return Err(Error::user(
                     "--image-entrypoint: not with --multi-prog on this release of Slurm",
                 )
@@ -71,7 +84,9 @@ fn is_multi_prog(argv: &[OsString]) -> bool {
     let first = lines.find(|line| !line.is_empty() && !line.starts_with(b"#"));
     let ranks = first.and_then(|line| line.split(u8::is_ascii_whitespace).next());
     let is_rank = |byte: &u8| byte.is_ascii_digit() || b"*-,".contains(byte);
-    text.contains(&b'\n') && ranks.is_some_and(|ranks| ranks.iter().all(is_rank))
+    // A number alone is a command's argument.
+    let has_program = first.is_some_and(|line| line.contains(&b' ') || line.contains(&b'\t'));
+    has_program && ranks.is_some_and(|ranks| ranks.iter().all(is_rank))
 }
 
 fn open_program() -> Result<File> {
@@ -100,6 +115,7 @@ mod tests {
             |words: &[&str]| is_multi_prog(&words.iter().map(OsString::from).collect::<Vec<_>>());
         assert!(is(&["programs", "# ranks\n0 ./first\n1-3,5 ./others %t\n"]));
         assert!(is(&["programs", "\n* hostname\n"]));
+        assert!(is(&["programs", "* ./a.out"]));
         for command in [
             &["hostname"][..],
             &["sh", "-c", "echo 1\necho 2"],

@@ -40,6 +40,20 @@ load lib
     assert_line --partial 'shifter: --module needs an image'
 }
 
+@test "… what a component does not say is as the first one says it, whatever the one before it says" {
+    run alice 'salloc -Q --image=debian:12 --volume=/shared:/a --volume=/home:/b : --image=tiny:1 : -n1 bash -c "
+        for group in 0 1 2; do srun -Q --het-group=\$group sh -c \"echo \\\$SHIFTER_IMAGEREQUEST; ls -d /a /b\"; done"'
+    assert_output 'docker:docker.io/library/debian:12
+/a
+/b
+docker:docker.io/library/tiny:1
+/a
+/b
+docker:docker.io/library/debian:12
+/a
+/b'
+}
+
 @test "a batch job has one request; each of its components may have steps in an image of their own" {
     run alice "sbatch --image=tiny:1 -n1 : --image=debian:12 -n1 --wrap 'srun true'"
     assert_failure 1

@@ -54,7 +54,7 @@ const OF_GPUS: [&str; 4] =
 /// Whether an image may set the variable: who the user is, and what Slurm and the MPI
 /// launcher say of the job, is not the image's to decide.
 fn images_own(name: &str) -> bool {
-    let of_job = ["SLURM", "SLURM_", "PMI_", "PMIX_", "SHIFTER"];
+    let of_job = ["SLURM", "PMI_", "PMIX_", "SHIFTER"];
     !matches!(name, "HOME" | "USER" | "LOGNAME" | "SHELL" | "PWD")
         && !OF_GPUS.contains(&name)
         && !of_job.iter().any(|prefix| name.starts_with(prefix))
