@@ -81,7 +81,7 @@ impl Plugin for Shifter {
                     None => self.submitted = Some(submit::submit(spank, given)?),
                     Some(first) => first.again(spank, given)?,
                 }
-                Ok(())
+                submit::forget_the_components_options(spank)
             }
             Context::Remote => {
                 self.runs = remote::stage(spank, &self.options)?;

@@ -2,7 +2,7 @@
 //! and pinned to a digest, and the job's environment carries it. A mistake found here costs
 //! nobody anything.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use slurm::spank::{Context, Spank, option_variable};
 use udi::{Ask, Blame, Config, Digest, Error, ImageRef, Request, Result, Texts, Word};
@@ -43,6 +43,18 @@ pub(crate) fn forget_the_jobs_options(spank: &mut Spank<'_>) -> Result<bool> {
         forget_the_request(spank)?;
     }
     Ok(runs_inside)
+}
+
+/// Keeps salloc and sbatch from repeating a component's options as if the next one had typed them:
+/// they put what slurmctld is told of one into their environment, and read options from there.
+///
+/// Our own words say more than they: Slurm has the last occurrence of each alone.
+pub(crate) fn forget_the_components_options(spank: &mut Spank<'_>) -> Result<()> {
+    for option in options::ALL {
+        let name = option_variable("shifter", option.name);
+        spank.job_control_unsetenv(&name).map_err(slurm_refused)?;
+    }
+    Ok(())
 }
 
 fn in_a_job(spank: &Spank<'_>) -> Result<bool> {
@@ -102,7 +114,8 @@ impl Submitted {
             return match &self.outcome {
                 outcome if given.dry_run => outcome.act(spank, &given),
                 Outcome::Image { texts, of_step: false, .. } => record(spank, texts),
-                _ => Ok(()),
+                Outcome::Host => record(spank, &Texts::of("none", "", "")),
+                Outcome::Image { .. } | Outcome::AsJob => Ok(()),
             };
         };
         if let Some(instead) = has_one_request(spank)? {
@@ -207,9 +220,12 @@ fn has_batch_script(context: Context) -> Result<()> {
 }
 
 /// Slurm tells a plugin no more than whether a command allocates: so do sbatch and salloc.
+///
+/// Where one brings its own loader (our module `slurm` does), that is the program that runs.
 fn is_salloc() -> bool {
-    let program = std::env::current_exe().ok();
-    program.and_then(|path| Some(path.file_name()? == "salloc")) == Some(true)
+    let typed = std::env::args_os().next().map(PathBuf::from);
+    let mut paths = typed.into_iter().chain(std::env::current_exe().ok());
+    paths.any(|path| path.file_name() == Some("salloc".as_ref()))
 }
 
 impl Outcome {
@@ -291,10 +307,15 @@ fn write(spank: &mut Spank<'_>, texts: &Texts, of_step: bool) -> Result<()> {
     record(spank, texts)
 }
 
-/// Leaves a request for slurmctld, Prolog and Epilog.
+/// Leaves a request for slurmctld, Prolog and Epilog, in the place of that of the component before.
 fn record(spank: &mut Spank<'_>, texts: &Texts) -> Result<()> {
-    for (word, value) in texts.given() {
-        spank.job_control_setenv(word.short_variable(), value).map_err(|error| {
+    for word in Word::ALL {
+        let name = word.short_variable();
+        match texts.get(word) {
+            Some(value) => spank.job_control_setenv(name, value),
+            None => spank.job_control_unsetenv(name),
+        }
+        .map_err(|error| {
             Error::bug(format!("cannot record --{} for slurmctld", word.option())).because(error)
         })?;
     }

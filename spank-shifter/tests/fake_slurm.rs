@@ -9,7 +9,7 @@ use std::{
     sync::OnceLock,
 };
 
-use fake_slurm::{Told, exported, plugin, run, run_at_site};
+use fake_slurm::{Told, exported, plugin, run, run_as, run_at_site};
 
 fn shifter() -> &'static Path {
     static PLUGIN: OnceLock<PathBuf> = OnceLock::new();
@@ -147,6 +147,14 @@ fn what_an_image_says_of_itself_is_no_default_of_a_command_in_it() {
             .says("env SHIFTER_IMAGE=(unset)")
             .says("env SHIFTER_IMAGEREQUEST=(unset)");
     }
+}
+
+#[test]
+fn salloc_is_known_where_it_brings_its_own_loader() {
+    let script = "context allocator\nload\ncall init\ngive image=a:1\ngive image-batch=\ncall init_post_opt\n";
+    run_as("/opt/slurm/bin/salloc", shifter(), script)
+        .says("user: shifter: --image-batch: salloc has no batch script")
+        .says("init_post_opt = -1");
 }
 
 #[test]
@@ -556,6 +564,38 @@ fn components_cannot_differ_where_nothing_could_carry_it() {
                 .says("init_post_opt = -1");
         }
     }
+}
+
+/// A salloc or sbatch of components, each with its own `given` options.
+fn components(given: &[&str], shown: &str) -> String {
+    let one = |given: &&str| format!("{given}call init_post_opt\n");
+    let components: Vec<_> = given.iter().map(one).collect();
+    format!("context allocator\nload\ncall init\n{}{shown}", components.join("component\n"))
+}
+
+#[test]
+#[ignore = "needs root: a machine of its own"]
+fn what_one_component_typed_the_next_one_did_not() {
+    let volumes = "give image=local:/srv/a\ngive volume=/a:/a\ngive volume=/b:/b\n";
+    let shown = "show env SLURM_SPANK__SLURM_SPANK_OPTION_shifter_volume\n";
+    run_at_site(LOCAL, shifter(), components(&[volumes, "", ""], shown), &[])
+        .says_times(3, "init_post_opt = 0")
+        .says("env SLURM_SPANK__SLURM_SPANK_OPTION_shifter_volume=(unset)");
+}
+
+#[test]
+#[ignore = "needs root: a machine of its own"]
+fn what_slurmctld_is_told_of_a_component_is_that_components() {
+    let (a, b) = ("give image=local:/srv/a\n", "give image=local:/srv/b\ngive volume=/x:/y\n");
+    let shown = "show control SHIFTER_IMAGE\nshow control SHIFTER_VOLUME\n";
+    let of_last = |given: &[&str]| {
+        // srun carries over what it told slurmctld, as salloc does, but passes on no options.
+        let script = components(given, shown).replace("context allocator", "context local");
+        run_at_site(LOCAL, shifter(), script, &[])
+    };
+    of_last(&[a, b]).says("control SHIFTER_VOLUME=/x:/y");
+    of_last(&[a, b, ""]).says("control SHIFTER_IMAGE=local:/srv/a").never_says("/x:/y\n");
+    of_last(&["", b, ""]).says("control SHIFTER_IMAGE=none").never_says("/x:/y\n");
 }
 
 #[test]

@@ -11,11 +11,13 @@
  *   call HOOK            call slurm_spank_HOOK, print its answer
  *   rank N HOOK...       fork, and call the hooks as task N does, until one fails
  *   give NAME=VALUE      an option is given
+ *   component            the next one of a heterogeneous job: options that the environment has
  *   show env|control NAME
  *   count                how many files are open, how many mounts there are
  *   unload
  */
 #define _GNU_SOURCE
+#include <ctype.h>
 #include <dirent.h>
 #include <dlfcn.h>
 #include <slurm/spank.h>
@@ -198,10 +200,41 @@ spank_err_t spank_get_item(spank_t s, spank_item_t item, ...)
 	return rc;
 }
 
+static char *option_variable(const struct spank_option *option)
+{
+	char *name, *c;
+	if (asprintf(&name, "_SLURM_SPANK_OPTION_%s_%s", (char *) dlsym(plugin, "plugin_name"),
+		     option->name) < 0)
+		abort();
+	for (c = name; *c; c++)
+		if (!isalnum(*c))
+			*c = '_';
+	return name;
+}
+
+/* What the job shall carry: for slurmctld, and from salloc and sbatch for commands in the job. */
+static void carry_options(void)
+{
+	for (int i = 0; i < option_count; i++)
+		if (option_found[i])
+			put(control, option_variable(&options[i]), option_value[i]);
+}
+
+static void export_control(void)
+{
+	for (char **entry = control; *entry; entry++) {
+		char *whole;
+		if (asprintf(&whole, "SLURM_SPANK_%s", *entry) < 0)
+			abort();
+		putenv(whole);
+	}
+}
+
 static int call(const char *hook)
 {
 	char symbol[128];
 	struct spank_handle handle = { hook };
+	int is_post_opt = !strcmp(hook, "init_post_opt");
 	snprintf(symbol, sizeof symbol, "slurm_spank_%s", hook);
 	spank_f *function = (spank_f *) dlsym(plugin, symbol);
 	if (!function) {
@@ -209,8 +242,12 @@ static int call(const char *hook)
 		return 0;
 	}
 	has_job = has_job || !strcmp(hook, "local_user_init");
+	if (is_post_opt && (context == S_CTX_LOCAL || context == S_CTX_ALLOCATOR))
+		carry_options();
 	int rc = function(&handle, arg_count, args);
 	printf("%s = %d\n", hook, rc);
+	if (is_post_opt && !rc && context == S_CTX_ALLOCATOR)
+		export_control();
 	return rc;
 }
 
@@ -226,21 +263,35 @@ static void load(void)
 	       (char *) dlsym(plugin, "plugin_type"), *version >> 16, *version >> 8 & 0xff);
 }
 
+static void take(int i, const char *value)
+{
+	int rc = options[i].cb(options[i].val, value, context == S_CTX_REMOTE);
+	printf("--%s = %d\n", options[i].name, rc);
+	if (!rc) {
+		option_value[i] = strdup(value);
+		option_found[i] = 1;
+	}
+}
+
 static void give(char *text)
 {
 	char *value = strchr(text, '=');
 	*value++ = '\0';
 	for (int i = 0; i < option_count; i++)
-		if (!strcmp(options[i].name, text)) {
-			int rc = options[i].cb(options[i].val, value, context == S_CTX_REMOTE);
-			printf("--%s = %d\n", text, rc);
-			if (!rc) {
-				option_value[i] = strdup(value);
-				option_found[i] = 1;
-			}
-			return;
-		}
+		if (!strcmp(options[i].name, text))
+			return take(i, value);
 	printf("unrecognized option --%s\n", text);
+}
+
+static void component(void)
+{
+	for (int i = 0; i < option_count; i++) {
+		char *name, *value;
+		if (asprintf(&name, "SLURM_SPANK_%s", option_variable(&options[i])) < 0)
+			abort();
+		if ((value = getenv(name)))
+			take(i, value);
+	}
 }
 
 static void rank(char *words)
@@ -337,6 +388,7 @@ int main(int argc, char **argv)
 		else if (!strcmp(line, "call")) call(rest);
 		else if (!strcmp(line, "rank")) rank(rest);
 		else if (!strcmp(line, "give")) give(rest);
+		else if (!strcmp(line, "component")) component();
 		else if (!strcmp(line, "show")) show(rest);
 		else if (!strcmp(line, "count")) count();
 		else if (!strcmp(line, "sh")) printf("sh: %d\n", system(rest));

@@ -5,6 +5,7 @@
 use std::{
     env, fs,
     io::Write,
+    os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::OnceLock,
@@ -71,6 +72,13 @@ pub(crate) fn plugin(arguments: &[&str], file: &str) -> PathBuf {
 pub(crate) fn run(plugin: &Path, script: impl AsRef<[u8]>, environment: &[(&str, &str)]) -> Told {
     let mut slurm = Command::new(host());
     slurm.arg(plugin).env_clear().envs(environment.iter().copied());
+    tell(slurm, script.as_ref())
+}
+
+/// As [`run`], in a program of this name that another one has loaded: nothing but the name tells.
+pub(crate) fn run_as(name: &str, plugin: &Path, script: impl AsRef<[u8]>) -> Told {
+    let mut slurm = Command::new(host());
+    slurm.arg0(name).arg(plugin).env_clear();
     tell(slurm, script.as_ref())
 }
 
