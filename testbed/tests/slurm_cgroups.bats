@@ -11,10 +11,10 @@ setup_file() {
             cp -p /etc/slurm/cgroup.conf /etc/slurm/cgroup.conf.saved
             printf "%s\n" ConstrainCores=yes ConstrainRAMSpace=yes ConstrainDevices=yes >>/etc/slurm/cgroup.conf' - "$HIERARCHIES"
     done
-    # Two devices, that Slurm gives to those who ask and lets nobody else open.
+    # Two devices, that Slurm gives to those who ask and lets nobody else open. Those that no plugin is for it only counts.
     for node in ctl "${NODES[@]}"; do
-        on "$node" bash -c 'cd /etc/slurm; printf "Name=card File=/dev/%s\n" full random >gres.conf
-            sed -i.saved "s/^NodeName=.*/GresTypes=card\n& Gres=card:2/" slurm.conf.in'
+        on "$node" bash -c 'cd /etc/slurm; printf "Name=gpu File=/dev/%s\n" full random >gres.conf
+            sed -i.saved "s/^NodeName=.*/GresTypes=gpu\n& Gres=gpu:2/" slurm.conf.in'
     done
     slurm_with 'TaskPlugin=task/cgroup,task/affinity
 SelectTypeParameters=CR_Core_Memory
@@ -23,11 +23,16 @@ JobAcctGatherType=jobacct_gather/cgroup
 JobAcctGatherFrequency=1'
 }
 teardown_file() {
+    [[ $(on c1 cat /etc/slurm/proctrack) == proctrack/cgroup ]] || return 0
     for node in ctl "${NODES[@]}"; do
         on "$node" bash -c 'cd /etc/slurm; rm -f gres.conf
             for file in cgroup.conf slurm.conf.in; do [[ ! -e $file.saved ]] || mv $file.saved $file; done'
     done
     slurm_with ''
+    # As a node that starts has them.
+    for node in "${NODES[@]}"; do
+        on "$node" bash -c 'for name in $1; do mount -o remount,ro,bind "/sys/fs/cgroup/$name"; done' - "$HIERARCHIES"
+    done
 }
 setup() {
     [[ $(on c1 cat /etc/slurm/proctrack) == proctrack/cgroup ]] || skip 'this machine has no cgroups of version 1'
@@ -86,10 +91,10 @@ setup() {
 @test "devices that are given to jobs: the ones it asked for, and no other, though the file modes let everybody" {
     opened() { alice 'srun -w c1 "$@" sh -c "for card in full random; do head -c1 /dev/\$card >/dev/null && echo opened \$card; done 2>&1; true"' "$@"; }
     for cards in 1 2; do
-        run opened --gres=card:$cards --image=debian:12
+        run opened --gres=gpu:$cards --image=debian:12
         assert_equal "$(count opened)" "$cards"
         assert_equal "$(count 'Operation not permitted')" $((2 - cards))
-        assert_output "$(opened --gres=card:$cards)"
+        assert_output "$(opened --gres=gpu:$cards)"
     done
     run opened --image=debian:12
     assert_equal "$(count 'Operation not permitted')" 2
