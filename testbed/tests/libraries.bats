@@ -64,7 +64,7 @@ print(hashlib.sha256(caches[-1].read()).hexdigest())
 PYTHON
     )
     for module in none greeting; do
-        run alice 'srun --image=debian:12 --module=$1 sh -c "sha256sum </etc/ld.so.cache; grep -c ld.so.cache /proc/self/mountinfo"' $module
+        run alice 'srun --image=debian:12 --module=$1 sh -c "sha256sum </etc/ld.so.cache; grep -c ld.so.cache /proc/self/mountinfo || true"' $module
         assert_output "$of_image  -"$'\n0'
     done
 }
@@ -78,9 +78,9 @@ PYTHON
 @test "an image of glibc without a cache gets one, and the node's log says so" {
     own_module
     alice 'mkdir -p own/bare/bin own/bare/lib64 own/bare/lib/x86_64-linux-gnu && cd own/bare && cp /lib64/ld-linux-x86-64.so.2 lib64 &&
-        cp /lib/x86_64-linux-gnu/libc.so.6 lib/x86_64-linux-gnu && cp /bin/busybox bin/sh && shifterimg import --quiet dir:. bare:1'
-    run alice 'srun -w c1 --image=user:alice/bare:1 sh -c "ls /etc/ld.so.cache"; srun -w c1 --image=user:alice/bare:1 --module=own own/app'
-    assert_line --partial '/etc/ld.so.cache: No such file'
+        cp /lib/x86_64-linux-gnu/libc.so.6 lib/x86_64-linux-gnu && srun --image=tiny:1 cat /bin/busybox >bin/sh && chmod 755 bin/sh && shifterimg import --quiet dir:. bare:1'
+    run alice 'srun -w c1 --image=user:alice/bare:1 sh -c "[ -e /etc/ld.so.cache ] || echo it has none"; srun -w c1 --image=user:alice/bare:1 --module=own own/app'
+    assert_line 'it has none'
     assert_line "the node's own"
     run on c1 tail -n 30 /var/log/slurm/slurmd.log
     assert_output --partial "the image's /etc/ld.so.cache is made anew for its modules: it has none"
@@ -90,7 +90,7 @@ PYTHON
     own_module
     run alice 'srun -w c1 --image=tiny:1 --module=own ls /opt/site/own /etc/ld.so.cache'
     assert_line libown.so.1.2
-    assert_line --partial '/etc/ld.so.cache: No such file'
+    assert_line 'it has none'
     run on c1 tail -n 30 /var/log/slurm/slurmd.log
     assert_output --partial '--module=own: the image has no /lib64/ld-linux-x86-64.so.2, so nothing in it reads /etc/ld.so.cache'
 }

@@ -13,8 +13,8 @@ setup_file() {
     done
     # Two devices, that Slurm gives to those who ask and lets nobody else open.
     for node in ctl "${NODES[@]}"; do
-        on "$node" bash -c 'cd /etc/slurm; printf "Name=card File=/dev/%s\n" full random >gres.conf
-            sed -i.saved "s/^NodeName=.*/GresTypes=card\n& Gres=card:2/" slurm.conf.in'
+        on "$node" bash -c 'cd /etc/slurm; printf "Name=gpu File=/dev/%s\n" full random >gres.conf
+            sed -i.saved "s/^NodeName=.*/GresTypes=gpu\n& Gres=gpu:2/" slurm.conf.in'
     done
     slurm_with 'TaskPlugin=task/cgroup,task/affinity
 SelectTypeParameters=CR_Core_Memory
@@ -86,10 +86,10 @@ setup() {
 @test "devices that are given to jobs: the ones it asked for, and no other, though the file modes let everybody" {
     opened() { alice 'srun -w c1 "$@" sh -c "for card in full random; do head -c1 /dev/\$card >/dev/null && echo opened \$card; done 2>&1; true"' "$@"; }
     for cards in 1 2; do
-        run opened --gres=card:$cards --image=debian:12
+        run opened --gres=gpu:$cards --image=debian:12
         assert_equal "$(count opened)" "$cards"
         assert_equal "$(count 'Operation not permitted')" $((2 - cards))
-        assert_output "$(opened --gres=card:$cards)"
+        assert_output "$(opened --gres=gpu:$cards)"
     done
     run opened --image=debian:12
     assert_equal "$(count 'Operation not permitted')" 2
