@@ -84,9 +84,10 @@ fn is_multi_prog(argv: &[OsString]) -> bool {
     let first = lines.find(|line| !line.is_empty() && !line.starts_with(b"#"));
     let ranks = first.and_then(|line| line.split(u8::is_ascii_whitespace).next());
     let is_rank = |byte: &u8| byte.is_ascii_digit() || b"*-,".contains(byte);
-    // A number alone is a command's argument.
-    let has_program = first.is_some_and(|line| line.contains(&b' ') || line.contains(&b'\t'));
-    has_program && ranks.is_some_and(|ranks| ranks.iter().all(is_rank))
+    // Where no line ends it may be a command's argument: numbers alone are.
+    let program = first.and_then(|line| line.split(u8::is_ascii_whitespace).nth(1));
+    let has_program = program.is_some_and(|word| !word.iter().all(u8::is_ascii_digit));
+    (has_program || text.contains(&b'\n')) && ranks.is_some_and(|ranks| ranks.iter().all(is_rank))
 }
 
 fn open_program() -> Result<File> {
@@ -121,6 +122,7 @@ mod tests {
             &["sh", "-c", "echo 1\necho 2"],
             &["python3", "import os\nprint(1)\n"],
             &["seq", "5"],
+            &["echo", "1 2 three"],
         ] {
             assert!(!is(command), "{command:?}");
         }
